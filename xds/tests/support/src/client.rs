@@ -1,0 +1,11 @@
+//! A scripted xDS client on the wire.
+
+mod connection;
+mod request;
+mod response;
+mod stream;
+
+pub use connection::{Connection, Tls};
+pub use request::Request;
+pub use response::{Received, Response};
+pub use stream::{DEADLINE, Ended, Stream};

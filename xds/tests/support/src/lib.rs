@@ -1,0 +1,25 @@
+//! What the tests of `osm-xds` share: a scripted xDS client that speaks on the wire, small Envoy resources, throw-away
+//! certificates, and a real Envoy as a child process.
+//!
+//! What this is not: a part of the product. Nothing here is used outside tests, and nothing here knows the server's
+//! types: the client sees bytes and checks by itself that every response is well formed.
+//!
+//! The way through: [`Variant`] says which of the four protocol variants to speak; [`Connection`] opens [`Stream`]s;
+//! a stream sends [`Request`]s, keeps the books a well-behaved client keeps, and returns [`Response`]s.
+//!
+//! Failed expectations panic: a test is the only caller.
+
+// Panicking is how a test helper reports; there is no caller that could handle an error.
+#![allow(clippy::panic)]
+
+mod client;
+mod envoy;
+mod pki;
+mod resources;
+mod variant;
+
+pub use client::{Connection, DEADLINE, Ended, Received, Request, Response, Stream, Tls};
+pub use envoy::{Envoy, EnvoyVersion, eventually, http_get};
+pub use pki::{Authority, Identity};
+pub use resources::*;
+pub use variant::{Path, Protocol, Variant};
