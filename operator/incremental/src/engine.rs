@@ -71,8 +71,8 @@ impl<P: Program> Engine<P> {
         for (key, value) in changes {
             self.set_input(key, value, &mut report);
         }
-        for stage in 1..=u8::MAX {
-            for id in self.graph.take_scheduled(stage) {
+        while let Some(ids) = self.graph.take_lowest_stage() {
+            for id in ids {
                 match self.graph[id].role {
                     Role::Input => {}
                     Role::Derived { .. } => self.evaluate(id, &mut report),

@@ -1,6 +1,6 @@
 //! Keys as numbered slots, the edges between them, and the agenda of what is to be looked at in this update.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::mem;
 use std::ops::{Index, IndexMut};
@@ -63,7 +63,7 @@ pub(crate) struct Graph<P: Program> {
     /// What an index without entries reads as.
     empty: OrdMap<P::Item, P::ItemValue>,
     /// Per stage, the slots to be looked at.
-    agenda: Vec<Vec<Id>>,
+    agenda: BTreeMap<u8, Vec<Id>>,
     /// Slots that may have become useless in this update.
     suspects: Vec<Id>,
 }
@@ -89,7 +89,7 @@ impl<P: Program> Graph<P> {
             vacant: Vec::new(),
             ids: HashMap::default(),
             empty: OrdMap::new(),
-            agenda: vec![Vec::new(); usize::from(u8::MAX) + 1],
+            agenda: BTreeMap::new(),
             suspects: Vec::new(),
         }
     }
@@ -298,20 +298,21 @@ impl<P: Program> Graph<P> {
     fn schedule(&mut self, id: Id) {
         let slot = &mut self[id];
         if !mem::replace(&mut slot.scheduled, true) {
-            let stage = usize::from(slot.role.stage());
-            self.agenda[stage].push(id);
+            let stage = slot.role.stage();
+            self.agenda.entry(stage).or_default().push(id);
         }
     }
 
-    /// Takes what is scheduled for a stage, in the order of the keys: the order has no influence on the results, but
-    /// what a log or a debugger shows is then the same everywhere.
-    pub(crate) fn take_scheduled(&mut self, stage: u8) -> Vec<Id> {
-        let mut ids = mem::take(&mut self.agenda[usize::from(stage)]);
+    /// Takes what is scheduled for the lowest stage, in the order of the keys: the order has no influence on the
+    /// results, but what a log or a debugger shows is then the same everywhere. Whatever is scheduled while the stage
+    /// is worked off belongs to a higher one.
+    pub(crate) fn take_lowest_stage(&mut self) -> Option<Vec<Id>> {
+        let (_, mut ids) = self.agenda.pop_first()?;
         ids.sort_unstable_by(|a, b| self[*a].key.cmp(&self[*b].key));
         for id in &ids {
             self[*id].scheduled = false;
         }
-        ids
+        Some(ids)
     }
 
     /// Marks a slot for inspection at the end of the update.

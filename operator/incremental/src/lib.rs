@@ -18,6 +18,37 @@
 //! The result depends on the inputs alone: not on the order in which they arrived, nor on what was there before.
 //! Nothing here does I/O, reads a clock or uses randomness.
 //!
+//! # What this is not
+//!
+//! - A database or a dataflow system: no queries, no joins, no timestamps. Programs are plain functions.
+//! - Parallel or asynchronous. An update is one pass on the caller's thread.
+//! - Demand-driven. Everything that is asked for is kept up to date at once, because a change has to be *pushed* to
+//!   those whom it concerns, and somebody has to say who they are.
+//!
+//! # Why not `salsa`
+//!
+//! `salsa` memoises functions, and checks on demand whether a result is still valid by walking the result's
+//! dependencies. Whoever asks for an aggregate, such as all clusters of a mesh, pays for a walk over all its parts after every
+//! change, the parts that nobody touched included; and as there are no reverse edges, nobody can ask which results a
+//! change concerns. One change of one of *n* items, then the new state of what is made of all of them (medians, in
+//! microseconds, `salsa` 0.28.5, release build, both on the same machine):
+//!
+//! | *n* | `salsa`: sum over the items | `salsa`: same, item cut off | `salsa`: only the changed item | here: the changed entry of an index | here: cut off |
+//! |---|---|---|---|---|---|
+//! | 100 | 9 | 6 | 0.2 | 1.1 | 0.7 |
+//! | 1,000 | 87 | 56 | 0.2 | 1.2 | 0.6 |
+//! | 10,000 | 914 | 567 | 0.5 | 2.2 | 0.6 |
+//! | 100,000 | 12,600 | 5,850 | 6 | 3.5 | 0.6 |
+//!
+//! The column "only the changed item" shows that `salsa` itself is fast: what is missing is knowing which item that is.
+//! The price of keeping the edges is memory, about 350 bytes for a key with a read and a contribution.
+//!
+//! # The path through it
+//!
+//! `engine` sets the inputs and takes one stage of the agenda after the other; `reader` records what a computation
+//! reads and does; `graph` numbers the keys, compares a computation's record with its former one, moves the edges
+//! and schedules who is affected; `cell` sums contributions into an index; `changes` is what comes out.
+//!
 //! # Example
 //!
 //! Which text contains a word:

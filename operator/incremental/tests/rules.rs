@@ -52,6 +52,13 @@ impl Program for Small {
     }
 }
 
+/// The owner of an engine may move to another thread, and share it for reading.
+#[test]
+fn an_engine_of_sendable_parts_can_be_sent_and_shared() {
+    fn assert_send_and_sync<T: Send + Sync>() {}
+    assert_send_and_sync::<Engine<Small>>();
+}
+
 fn nothing(_: &'static str, _: &mut Reader<'_, Small>) -> Option<u32> {
     None
 }

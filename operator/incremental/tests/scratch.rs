@@ -54,8 +54,11 @@ impl State {
     }
 }
 
+/// Nodes, and entries of indexes, with their values after an update.
+type Reported = (Vec<(Key, Option<u32>)>, Vec<((Key, u32), Option<u32>)>);
+
 /// The changes that lead from one state to the next, in the order and form in which an engine must report them.
-fn expected_changes(before: &State, after: &State) -> (Vec<(Key, Option<u32>)>, Vec<((Key, u32), Option<u32>)>) {
+fn expected_changes(before: &State, after: &State) -> Reported {
     (map_changes(&before.values, &after.values), map_changes(&before.items, &after.items))
 }
 
@@ -67,7 +70,7 @@ fn map_changes<K: Ord + Copy>(before: &BTreeMap<K, u32>, after: &BTreeMap<K, u32
         .collect()
 }
 
-fn reported_changes(changes: &Changes<RandomProgram>) -> (Vec<(Key, Option<u32>)>, Vec<((Key, u32), Option<u32>)>) {
+fn reported_changes(changes: &Changes<RandomProgram>) -> Reported {
     (
         changes.nodes.iter().map(|change| (change.key, change.value)).collect(),
         changes.items.iter().map(|change| ((change.index, change.item), change.value)).collect(),
