@@ -1,1 +1,56 @@
-//! Placeholder.
+//! Identities and certificates of the mesh: who signs, what a certificate names, and the store that keeps leaves fresh.
+//!
+//! The path of a certificate:
+//!
+//! 1. A [`PeerIdentity`] says whom the certificate names, and how that is written into it.
+//! 2. [`CertificateStore`] makes the key, and a certificate signing request for it. The key never leaves the store but as
+//!    [`SecretMaterial`].
+//! 3. An [`Issuer`] signs the request. [`tresor`] is the authority inside this process; a provider reached over the
+//!    network is another implementation of the same three functions, and [`IssuerConfig`] is the list of all.
+//! 4. The answer is verified in one place for all issuers (key, names, usage, validity, chain) and becomes a
+//!    [`LeafCertificate`].
+//! 5. The store renews it before it ends, and tells its [subscribers](CertificateStore::subscribe).
+//!
+//! What this crate is not: it knows neither Kubernetes nor Envoy, reads no object and serves nothing. Which identities
+//! are wanted, and where leaves and trust bundles go, is the operator's business.
+//!
+//! Private keys are wiped when dropped, and print as `[redacted]`; the one way to one is
+//! [`SecretMaterial::expose_private_key_pem`].
+
+mod authority;
+mod bundle;
+mod error;
+mod identity;
+mod issuer;
+mod key;
+mod leaf;
+mod pem;
+mod public_key;
+mod renewal;
+mod secret;
+mod store;
+mod tls;
+#[cfg(feature = "tresor")]
+pub mod tresor;
+mod validity;
+mod verify;
+
+pub use authority::AuthorityError;
+pub use bundle::{TrustBundle, TrustBundleError};
+pub use error::{Advice, Blame, IssueError};
+pub use identity::{
+    ControlPlaneIdentity, IdentityError, IdentityField, PeerIdentity, ProxyIdentity, SubjectNames, TrustDomain,
+    WorkloadIdentity,
+};
+pub use issuer::{CertificateRequest, IssuedCertificate, Issuer, IssuerConfig, IssuerHealth, NamedIssuer};
+pub use key::{LeafKeyAlgorithm, RsaKeySize, RsaKeySizeError};
+pub use leaf::LeafCertificate;
+pub use renewal::{JitterFraction, renew_at, retry_at};
+pub use secret::{PrivateKeyPem, SecretMaterial};
+pub use store::{
+    CertificateStatus, CertificateStore, Change, Changes, Clock, FailureStatus, Issuers, LeafPolicy, LeafStatus,
+    Renewed, StoreConfig,
+};
+pub use tls::{ClientCertificates, TlsError, anonymous_client_config, client_config, server_config};
+pub use validity::{CLOCK_SKEW, LeafValidity, LeafValidityError};
+pub use verify::LeafError;

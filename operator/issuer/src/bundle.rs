@@ -1,0 +1,101 @@
+//! The set of roots against which a peer's certificate is verified.
+
+use std::fmt;
+
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::pem;
+
+/// A non-empty set of root certificates. Sorted and without duplicates, so equal sets are equal values and equal bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TrustBundle {
+    roots: Vec<CertificateDer<'static>>,
+}
+
+/// Why certificates are not a trust bundle.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustBundleError {
+    /// An empty bundle would trust nobody, or, in some TLS libraries, everybody.
+    #[error("build a trust bundle: it has no certificate")]
+    Empty,
+    /// A certificate is not well formed.
+    #[error("build a trust bundle: certificate {position}: {message}")]
+    Malformed {
+        /// Position in the input, from 1.
+        position: usize,
+        /// The parser's words.
+        message: String,
+    },
+}
+
+impl TrustBundle {
+    /// Checks and sorts `roots`.
+    ///
+    /// # Errors
+    /// [`TrustBundleError`] when there is none or one cannot be a trust anchor.
+    pub fn new(roots: Vec<CertificateDer<'static>>) -> Result<Self, TrustBundleError> {
+        if roots.is_empty() {
+            return Err(TrustBundleError::Empty);
+        }
+        let mut store = RootCertStore::empty();
+        for (index, root) in roots.iter().enumerate() {
+            store
+                .add(root.clone())
+                .map_err(|error| TrustBundleError::Malformed { position: index + 1, message: error.to_string() })?;
+        }
+        let mut roots = roots;
+        roots.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+        roots.dedup();
+        Ok(Self { roots })
+    }
+
+    /// Reads a bundle from PEM (`CERTIFICATE` sections; other sections are passed over).
+    ///
+    /// # Errors
+    /// [`TrustBundleError`] when a section is malformed or there is none.
+    pub fn from_pem(text: &str) -> Result<Self, TrustBundleError> {
+        let mut roots = Vec::new();
+        for section in CertificateDer::pem_slice_iter(text.as_bytes()) {
+            roots.push(section.map_err(|error| TrustBundleError::Malformed {
+                position: roots.len() + 1,
+                message: error.to_string(),
+            })?);
+        }
+        Self::new(roots)
+    }
+
+    /// The roots of both, as while one root replaces another.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let mut roots = self.roots.clone();
+        roots.extend(other.roots.iter().cloned());
+        roots.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+        roots.dedup();
+        Self { roots }
+    }
+
+    /// The roots, sorted by their bytes.
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
+    }
+
+    /// The roots as PEM, one after the other: the value of Envoy's `validation_context.trusted_ca`.
+    pub fn pem(&self) -> String {
+        self.roots.iter().map(|root| pem::certificate(root)).collect()
+    }
+
+    pub(crate) fn root_store(&self) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        let (_, ignored) = store.add_parsable_certificates(self.roots.iter().cloned());
+        debug_assert_eq!(ignored, 0, "roots were parsed at construction");
+        store
+    }
+}
+
+impl fmt::Debug for TrustBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustBundle").field("roots", &self.roots.len()).finish()
+    }
+}

@@ -1,0 +1,151 @@
+//! The seam between the certificate store and whoever signs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use time::OffsetDateTime;
+
+use crate::bundle::TrustBundle;
+use crate::error::{Blame, IssueError};
+use crate::identity::{PeerIdentity, SubjectNames};
+use crate::validity::LeafValidity;
+
+/// What a provider is asked to sign. It never holds the leaf's private key.
+#[derive(Debug, Clone)]
+pub struct CertificateRequest {
+    csr: CertificateSigningRequestDer<'static>,
+    identity: PeerIdentity,
+    validity: LeafValidity,
+    now: OffsetDateTime,
+}
+
+impl CertificateRequest {
+    /// A request for `identity`, proved by `csr` (PKCS#10 DER), made at `now`.
+    pub fn new(
+        csr: CertificateSigningRequestDer<'static>,
+        identity: PeerIdentity,
+        validity: LeafValidity,
+        now: OffsetDateTime,
+    ) -> Self {
+        Self { csr, identity, validity, now }
+    }
+
+    /// The certificate signing request: the public key, the names, and a signature that proves possession of the key.
+    pub fn csr(&self) -> &CertificateSigningRequestDer<'static> {
+        &self.csr
+    }
+
+    /// Whom the certificate shall name.
+    pub fn identity(&self) -> &PeerIdentity {
+        &self.identity
+    }
+
+    /// The names the certificate shall carry, no more and no less. A provider signs these whatever the CSR says.
+    pub fn subject_names(&self) -> SubjectNames {
+        self.identity.subject_names()
+    }
+
+    /// How long the certificate shall be valid from [`Self::now`] on. A provider may give less, never more.
+    pub fn validity(&self) -> LeafValidity {
+        self.validity
+    }
+
+    /// The time of the request, by the requester's clock. A provider with a clock of its own uses that.
+    pub fn now(&self) -> OffsetDateTime {
+        self.now
+    }
+}
+
+/// What a provider returned: unverified.
+#[derive(Debug, Clone)]
+pub struct IssuedCertificate {
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl IssuedCertificate {
+    /// A chain: the leaf first, then intermediates in signing order. A root at the end is harmless.
+    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        Self { chain }
+    }
+
+    /// The chain as the provider gave it.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+}
+
+/// Health of a provider, apart from any request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerHealth {
+    /// Subject of the certificate that signs.
+    pub subject: String,
+    /// End of validity of the chain that signs: the earliest in it.
+    pub not_after: OffsetDateTime,
+}
+
+impl IssuerHealth {
+    /// How long the signing chain is still valid; `None` when it is not.
+    pub fn remaining(&self, now: OffsetDateTime) -> Option<Duration> {
+        Duration::try_from(self.not_after - now).ok().filter(|left| !left.is_zero())
+    }
+}
+
+/// Somebody who signs certificates: a local authority or a remote service.
+#[async_trait]
+pub trait Issuer: fmt::Debug + Send + Sync {
+    /// Signs one request. The answer is verified by the caller, in one place for all providers.
+    ///
+    /// # Errors
+    /// [`IssueError`], which says whether to try again and who is to blame.
+    async fn issue(&self, request: &CertificateRequest) -> Result<IssuedCertificate, IssueError>;
+
+    /// The roots that verify what this issuer signs.
+    ///
+    /// # Errors
+    /// As for [`Issuer::issue`].
+    async fn trust_bundle(&self) -> Result<TrustBundle, IssueError>;
+
+    /// Whether the issuer could sign at `now`: reachable, allowed, not expired.
+    ///
+    /// # Errors
+    /// As for [`Issuer::issue`].
+    async fn probe(&self, now: OffsetDateTime) -> Result<IssuerHealth, IssueError>;
+}
+
+/// Which provider, with everything it needs (MeshRootCertificate `spec.provider`).
+#[derive(Debug)]
+pub enum IssuerConfig {
+    /// A certificate authority in this process (`spec.provider.tresor`).
+    #[cfg(feature = "tresor")]
+    Tresor(crate::tresor::TresorConfig),
+}
+
+/// An issuer, and whom to blame for its answers.
+#[derive(Debug, Clone)]
+pub struct NamedIssuer {
+    /// The object or remote behind the issuer.
+    pub origin: Blame,
+    /// The issuer.
+    pub issuer: Arc<dyn Issuer>,
+}
+
+impl IssuerConfig {
+    /// Makes the issuer. `now` is what the validity of the authority's certificates is checked against.
+    ///
+    /// # Errors
+    /// [`IssueError`] when the configuration cannot be used.
+    pub fn build(self, now: OffsetDateTime) -> Result<NamedIssuer, IssueError> {
+        // Without any provider compiled in, there is no value of this type and nothing uses `now`.
+        let _ = now;
+        match self {
+            #[cfg(feature = "tresor")]
+            Self::Tresor(config) => Ok(NamedIssuer {
+                origin: config.origin.clone(),
+                issuer: Arc::new(crate::tresor::Tresor::new(config, now)?),
+            }),
+        }
+    }
+}
