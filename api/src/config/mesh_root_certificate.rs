@@ -1,0 +1,372 @@
+//! MeshRootCertificate: a root of trust of the mesh, and the part it plays in a rotation.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::SecretReference;
+use crate::conditions::Condition;
+use crate::status::Propagation;
+use crate::value::{Port, non_empty};
+
+const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+
+/// A root of trust of the mesh.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "config.openservicemesh.io",
+    version = "v1alpha2",
+    kind = "MeshRootCertificate",
+    namespaced,
+    status = "MeshRootCertificateStatus",
+    derive = "PartialEq",
+    shortname = "mrc",
+    category = "mesh",
+    doc = "A root of trust of the mesh: who issues certificates from it, and the part it plays in a rotation. \
+           Lives in the namespace of the control plane.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether the root plays its role on every proxy."
+    ),
+    printcolumn(
+        name = "Role",
+        type_ = "string",
+        json_path = ".spec.role",
+        description = "The part the root is to play."
+    ),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "How far it has come."),
+    printcolumn(
+        name = "Expires",
+        type_ = "string",
+        json_path = ".status.expires",
+        description = "When the root certificate ends."
+    ),
+    printcolumn(
+        name = "Acked",
+        type_ = "string",
+        json_path = ".status.propagation.acked",
+        priority = 1,
+        description = "Proxies that have acknowledged the newest step, of all that are connected."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        priority = 1,
+        description = "Why the object is ready or not."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "(has(self.trustDomain) ? self.trustDomain : 'cluster.local') \
+            == (has(oldSelf.trustDomain) ? oldSelf.trustDomain : 'cluster.local')",
+        "message": "trustDomain cannot be changed; create another MeshRootCertificate and rotate to it",
+    },
+    {
+        "rule": "(has(self.spiffeEnabled) && self.spiffeEnabled) \
+            == (has(oldSelf.spiffeEnabled) && oldSelf.spiffeEnabled)",
+        "message": "spiffeEnabled cannot be changed; create another MeshRootCertificate and rotate to it",
+    },
+    {
+        "rule": "self.provider == oldSelf.provider",
+        "message": "provider cannot be changed; create another MeshRootCertificate and rotate to it",
+    },
+    {
+        "rule": "!(has(self.role) && self.role == 'inactive') || (has(oldSelf.role) && oldSelf.role != 'active')",
+        "message": "an active root must become passive before it becomes inactive",
+    },
+    {
+        "rule": "!(has(oldSelf.role) && oldSelf.role == 'inactive') || (has(self.role) && self.role != 'active')",
+        "message": "an inactive root must become passive before it becomes active",
+    },
+]))]
+pub struct MeshRootCertificateSpec {
+    /// The domain that certificates of this root vouch for. Cannot be changed. Default cluster.local.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), extend("default" = "cluster.local"))]
+    pub trust_domain: Option<String>,
+    /// The part the root is to play: active issues certificates, passive is only trusted, inactive is neither. An object
+    /// without a role is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Whether certificates also carry a SPIFFE id. Cannot be changed. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub spiffe_enabled: Option<bool>,
+    /// Who issues certificates from this root: exactly one. Cannot be changed.
+    pub provider: MeshRootCertificateProvider,
+}
+
+impl MeshRootCertificateSpec {
+    /// `trustDomain`, default `cluster.local`.
+    pub fn trust_domain(&self) -> &str {
+        non_empty(self.trust_domain.as_deref()).unwrap_or(DEFAULT_TRUST_DOMAIN)
+    }
+
+    /// `role`, default active: OSM 1.2 had no such field, and a single root.
+    pub fn role(&self) -> Role {
+        self.role.unwrap_or(Role::Active)
+    }
+
+    /// `spiffeEnabled`, default false.
+    pub fn spiffe_enabled(&self) -> bool {
+        self.spiffe_enabled.unwrap_or(false)
+    }
+}
+
+/// The part a root plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Issues certificates, and is trusted.
+    Active,
+    /// Is trusted.
+    Passive,
+    /// Neither issues certificates nor is trusted.
+    Inactive,
+}
+
+/// Who issues certificates from a root: exactly one of the fields is set.
+///
+/// A further provider is one more optional field here, one more variant of [`Provider`] and one more line in
+/// [`MeshRootCertificateProvider::provider`] and in the rule below; the compiler then names what else has to know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "[has(self.certManager), has(self.tresor), has(self.vault)].filter(present, present).size() == 1",
+    "message": "exactly one provider must be set: certManager, tresor or vault",
+}]))]
+pub struct MeshRootCertificateProvider {
+    /// cert-manager issues certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_manager: Option<CertManagerProvider>,
+    /// The control plane issues certificates itself, from a root in a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tresor: Option<TresorProvider>,
+    /// HashiCorp Vault, or OpenBao, issues certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultProvider>,
+}
+
+/// The one provider of a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "documented at the types they hold")]
+pub enum Provider<'a> {
+    CertManager(&'a CertManagerProvider),
+    Tresor(&'a TresorProvider),
+    Vault(&'a VaultProvider),
+}
+
+/// Why a root has no provider.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// No provider is set.
+    #[error("spec.provider: no provider is set; set one of certManager, tresor, vault")]
+    Missing,
+    /// Several providers are set.
+    #[error("spec.provider: several providers are set ({}); keep one", .0.join(", "))]
+    Several(Vec<&'static str>),
+}
+
+impl MeshRootCertificateProvider {
+    /// The one provider that is set.
+    ///
+    /// # Errors
+    /// None is set, or more than one. The API server refuses such an object; a file can hold it.
+    pub fn provider(&self) -> Result<Provider<'_>, ProviderError> {
+        let candidates = [
+            ("certManager", self.cert_manager.as_ref().map(Provider::CertManager)),
+            ("tresor", self.tresor.as_ref().map(Provider::Tresor)),
+            ("vault", self.vault.as_ref().map(Provider::Vault)),
+        ];
+        let set: Vec<_> =
+            candidates.into_iter().filter_map(|(name, provider)| provider.map(|provider| (name, provider))).collect();
+        match set.as_slice() {
+            [] => Err(ProviderError::Missing),
+            [(_, provider)] => Ok(*provider),
+            several => Err(ProviderError::Several(several.iter().map(|(name, _)| *name).collect())),
+        }
+    }
+}
+
+/// cert-manager issues certificates, through an Issuer or ClusterIssuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertManagerProvider {
+    /// Name of the issuer.
+    #[schemars(length(max = 1024))]
+    pub issuer_name: String,
+    /// Kind of the issuer.
+    #[schemars(extend("enum" = ["ClusterIssuer", "Issuer"]))]
+    pub issuer_kind: String,
+    /// API group of the issuer, usually cert-manager.io.
+    #[schemars(length(max = 1024))]
+    pub issuer_group: String,
+}
+
+/// The control plane issues certificates itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TresorProvider {
+    /// The root certificate and its key.
+    pub ca: TresorCa,
+}
+
+/// Where the root certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TresorCa {
+    /// The Secret with ca.crt and private.key. It is created if it does not exist.
+    pub secret_ref: SecretReference,
+}
+
+/// HashiCorp Vault, or OpenBao, issues certificates by its PKI engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultProvider {
+    /// Host name or address of the server.
+    #[schemars(length(max = 1024))]
+    pub host: String,
+    /// Port of the server.
+    pub port: Port,
+    /// Role of the PKI engine.
+    #[schemars(length(max = 1024))]
+    pub role: String,
+    /// Protocol of the server.
+    pub protocol: VaultProtocol,
+    /// The token to present.
+    pub token: VaultToken,
+}
+
+/// Protocol of a Vault server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VaultProtocol {
+    /// Without TLS.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+/// Where the token for a Vault server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultToken {
+    /// The key of a Secret that holds the token.
+    pub secret_key_ref: SecretKeyReference,
+}
+
+/// One key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct SecretKeyReference {
+    /// Name of the Secret.
+    #[schemars(length(max = 1024))]
+    pub name: String,
+    /// Key in the Secret.
+    #[schemars(length(max = 1024))]
+    pub key: String,
+    /// Namespace of the Secret.
+    #[schemars(length(max = 1024))]
+    pub namespace: String,
+}
+
+/// How far a root has come. Values that OSM wrote are kept as they are, hence the texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshRootCertificateStatus {
+    /// The generation of the object (metadata.generation) that this status was computed from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Accepted, ResolvedRefs, Programmed; Reconciling and Stalled only while true.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// How far the newest step has come among all connected proxies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propagation: Option<Propagation>,
+    /// The step of the rotation: validatingRollout, issuingRollout, active, issuingRollback, validatingRollback, inactive or
+    /// error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// No further step before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub transition_after: Option<Time>,
+    /// What each part of the mesh uses the root for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component_statuses: Option<ComponentStatuses>,
+    /// When the root certificate ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub expires: Option<Time>,
+}
+
+fn time_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time" })
+}
+
+/// What each part of the mesh uses a root for: issuing, validating, unused or unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ComponentStatuses {
+    /// The webhook that checks objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validating_webhook: Option<String>,
+    /// The webhook that injects proxies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mutating_webhook: Option<String>,
+    /// The server that proxies get their configuration from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xds_control_plane: Option<String>,
+    /// The proxies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<String>,
+    /// The identities with which proxies reach the control plane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<String>,
+    /// The ingress gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+}
+
+/// The values of `status.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MeshRootCertificateState {
+    /// Proxies are being told to trust the root.
+    ValidatingRollout,
+    /// Certificates are being issued from the root in place of another.
+    IssuingRollout,
+    /// The root issues all certificates.
+    Active,
+    /// Certificates of the root are being replaced.
+    IssuingRollback,
+    /// Proxies are being told to trust the root no longer.
+    ValidatingRollback,
+    /// The root is not used.
+    Inactive,
+    /// The root cannot be used; the conditions say why.
+    Error,
+}
+
+impl MeshRootCertificateState {
+    /// The state as `status.state` holds it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ValidatingRollout => "validatingRollout",
+            Self::IssuingRollout => "issuingRollout",
+            Self::Active => "active",
+            Self::IssuingRollback => "issuingRollback",
+            Self::ValidatingRollback => "validatingRollback",
+            Self::Inactive => "inactive",
+            Self::Error => "error",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Small values that fields of several kinds share: ports, durations, and the judgement of a text that a schema cannot check.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A TCP port: 1 to 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Port(NonZeroU16);
+
+impl Port {
+    /// The port with this number, or `None` when it is not within 1 to 65535.
+    pub fn new(number: i64) -> Option<Self> {
+        u16::try_from(number).ok().and_then(NonZeroU16::new).map(Self)
+    }
+
+    /// The port's number.
+    pub fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        Self::new(number).ok_or_else(|| {
+            serde::de::Error::custom(format_args!("{number} is not a port; use a number from 1 to 65535"))
+        })
+    }
+}
+
+impl JsonSchema for Port {
+    fn schema_name() -> Cow<'static, str> {
+        "Port".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": 65535 })
+    }
+}
+
+/// What is wrong with one field of an object that is otherwise usable.
+///
+/// The mesh goes on with another value ([`Effective::value`]); whoever resolves the object turns this into a finding on it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Complaint {
+    /// Path of the field in the object, for example `spec.certificate.serviceCertValidityDuration`.
+    pub field: String,
+    /// The value as it was written.
+    pub value: String,
+    /// Why it cannot be used, as the end of a sentence that starts with the value.
+    pub problem: String,
+    /// What to write, and what is used until then.
+    pub remedy: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?} {}; {}", self.field, self.value, self.problem, self.remedy)
+    }
+}
+
+/// The value the mesh uses for a field, and what is wrong with the one that was written, if anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective<T> {
+    /// The value to use: the one that was written, or the default in its place.
+    pub value: T,
+    /// Set when the written value could not be used as it is.
+    pub complaint: Option<Complaint>,
+}
+
+impl<T> Effective<T> {
+    /// A value that is as it was written, or a default for a field that was not written.
+    pub fn good(value: T) -> Self {
+        Self { value, complaint: None }
+    }
+
+    /// A value used in place of one that cannot be.
+    pub fn instead(value: T, complaint: Complaint) -> Self {
+        Self { value, complaint: Some(complaint) }
+    }
+}
+
+/// Why a text is not a duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// The text is not a sequence of numbers with units.
+    #[error("is not a duration")]
+    Syntax,
+    /// The duration is below zero.
+    #[error("is a negative duration")]
+    Negative,
+    /// The duration does not fit 64 bits of nanoseconds (about 292 years).
+    #[error("is longer than 292 years")]
+    TooLong,
+}
+
+/// Parses a duration as it is written in the fields of all our kinds: decimal numbers, each with an optional fraction and
+/// one of the units `ns`, `us` (or `µs`), `ms`, `s`, `m`, `h`, for example `1h30m` or `0.5s`; `0` needs no unit.
+///
+/// # Errors
+/// The text has another form, is negative, or does not fit 64 bits of nanoseconds.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let unsigned = text.strip_prefix('-').or(text.strip_prefix('+')).unwrap_or(text);
+    let nanoseconds = if unsigned == "0" { 0 } else { total_nanoseconds(unsigned)? };
+    if text.starts_with('-') && nanoseconds > 0 {
+        return Err(DurationError::Negative);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+fn total_nanoseconds(mut rest: &str) -> Result<u64, DurationError> {
+    if rest.is_empty() {
+        return Err(DurationError::Syntax);
+    }
+    let mut total: u128 = 0;
+    while !rest.is_empty() {
+        let (number, after) = split_while(rest, |c| c.is_ascii_digit() || c == '.');
+        let (unit, after) = split_while(after, |c| !c.is_ascii_digit() && c != '.');
+        total = total.saturating_add(component(number, unit)?);
+        if total > i64::MAX as u128 {
+            return Err(DurationError::TooLong);
+        }
+        rest = after;
+    }
+    u64::try_from(total).map_err(|_| DurationError::TooLong)
+}
+
+fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
+    let end = text.find(|c| !belongs(c)).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// Nanoseconds of one number with its unit. Digits beyond a nanosecond are dropped.
+fn component(number: &str, unit: &str) -> Result<u128, DurationError> {
+    let scale: u128 = match unit {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return Err(DurationError::Syntax),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return Err(DurationError::Syntax);
+    }
+    let mut nanoseconds: u128 = 0;
+    for digit in whole.bytes() {
+        nanoseconds = nanoseconds.saturating_mul(10).saturating_add(u128::from(digit - b'0'));
+    }
+    nanoseconds = nanoseconds.saturating_mul(scale);
+    let mut weight = scale;
+    for digit in fraction.bytes() {
+        weight /= 10;
+        nanoseconds = nanoseconds.saturating_add(weight * u128::from(digit - b'0'));
+    }
+    Ok(nanoseconds)
+}
+
+/// A span of time in milliseconds that is written as a number of seconds, for example `0.042`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seconds {
+    /// The span, in milliseconds.
+    pub milliseconds: u64,
+}
+
+impl From<Duration> for Seconds {
+    fn from(duration: Duration) -> Self {
+        Self { milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl Serialize for Seconds {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.milliseconds as f64 / 1000.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        // A cast saturates: negative and not-a-number give 0.
+        Ok(Self { milliseconds: (seconds * 1000.0).round() as u64 })
+    }
+}
+
+impl JsonSchema for Seconds {
+    fn schema_name() -> Cow<'static, str> {
+        "Seconds".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0 })
+    }
+}
+
+/// True for a value that equals its type's default: such a section is left out when an object is written.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// The text, unless it is missing or empty: OSM reads both as "use the default".
+pub(crate) fn non_empty(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_in_every_unit() {
+        let cases = [
+            ("0", Duration::ZERO),
+            ("24h", Duration::from_secs(86_400)),
+            ("1h30m", Duration::from_secs(5_400)),
+            ("1.5s", Duration::from_millis(1_500)),
+            (".5s", Duration::from_millis(500)),
+            ("+3ms", Duration::from_millis(3)),
+            ("7us", Duration::from_micros(7)),
+            ("7µs", Duration::from_micros(7)),
+            ("9ns", Duration::from_nanos(9)),
+            ("-0s", Duration::ZERO),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_duration(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_durations() {
+        for text in ["", "-", "+", "h", "1", "1d", "1h 30m", "1.2.3s", ".s", "soon", "1hh", "--1s", "１s"] {
+            assert_eq!(parse_duration(text), Err(DurationError::Syntax), "{text}");
+        }
+        assert_eq!(parse_duration("-1s"), Err(DurationError::Negative));
+        let digits = "9".repeat(400);
+        for text in ["2562048h", "9223372036854775808ns", &format!("{digits}h")] {
+            assert_eq!(parse_duration(text), Err(DurationError::TooLong), "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_keep_milliseconds_when_written_and_read_back() {
+        for milliseconds in [0, 1, 42, 999, 1_000, 86_400_001] {
+            let seconds = Seconds { milliseconds };
+            let text = serde_json::to_string(&seconds).unwrap();
+            assert_eq!(serde_json::from_str::<Seconds>(&text).unwrap(), seconds);
+        }
+    }
+
+    #[test]
+    fn a_port_is_within_its_range() {
+        assert_eq!(Port::new(0), None);
+        assert_eq!(Port::new(65_536), None);
+        assert_eq!(Port::new(-1), None);
+        assert_eq!(Port::new(65_535).map(Port::get), Some(65_535));
+        let error = serde_json::from_str::<Port>("70000").unwrap_err();
+        assert!(error.to_string().contains("1 to 65535"), "{error}");
+    }
+}
