@@ -119,7 +119,8 @@ impl<P: Program> Graph<P> {
         &self[id].readers
     }
 
-    /// The number of a key, given to it now if it has none. A new slot is suspect until something holds on to it.
+    /// The number of a key, given to it now if it has none. The caller connects something to it at once: what is held
+    /// by nothing becomes suspect only when its last edge goes.
     pub(crate) fn intern(&mut self, program: &P, key: P::Key) -> Id {
         if let Some(id) = self.find(&key) {
             return id;
@@ -145,7 +146,6 @@ impl<P: Program> Graph<P> {
             Id::try_from(self.slots.len() - 1).expect("memory ends long before the numbers do")
         };
         self.ids.insert(key, id);
-        self.suspects.push(id);
         id
     }
 
@@ -328,16 +328,49 @@ impl<P: Program> Graph<P> {
             if slot.cell.as_ref().is_some_and(|cell| cell.is_unused()) {
                 slot.cell = None;
             }
-            let held = slot.value.is_some()
-                || slot.live
-                || slot.scheduled
-                || slot.wanted > 0
-                || !slot.readers.is_empty()
-                || slot.cell.is_some();
+            // At the end of an update nothing is scheduled, and exactly the wanted nodes are live.
+            let held = slot.value.is_some() || slot.live || !slot.readers.is_empty() || slot.cell.is_some();
             if !held && let Some(slot) = place.take() {
                 self.ids.remove(&slot.key);
                 self.vacant.push(id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Graph;
+    use crate::{Program, Reader, Role};
+
+    struct Inputs;
+
+    impl Program for Inputs {
+        type Key = u32;
+        type Value = u32;
+        type Item = ();
+        type ItemValue = ();
+
+        fn role(&self, _: &u32) -> Role {
+            Role::Input
+        }
+        fn compute(&self, _: &u32, _: &mut Reader<'_, Self>) -> Option<u32> {
+            None
+        }
+    }
+
+    #[test]
+    fn numbers_of_freed_slots_are_used_again() {
+        let mut graph = Graph::new();
+        let kept = graph.intern(&Inputs, 1_000);
+        graph[kept].value = Some(0);
+        for key in 0..100 {
+            let id = graph.intern(&Inputs, key);
+            graph.suspect(kept);
+            graph.suspect(id);
+            graph.sweep();
+            assert_eq!((graph.find(&1_000), graph.find(&key)), (Some(kept), None));
+        }
+        assert_eq!(graph.slots.len(), 2);
     }
 }

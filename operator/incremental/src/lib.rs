@@ -41,7 +41,8 @@
 //! | 100,000 | 12,600 | 5,850 | 6 | 3.5 | 0.6 |
 //!
 //! The column "only the changed item" shows that `salsa` itself is fast: what is missing is knowing which item that is.
-//! The price of keeping the edges is memory, about 350 bytes for a key with a read and a contribution.
+//! The price of keeping the edges is memory: about 700 bytes for an input, the node that reads it, and the entry that
+//! the node contributes.
 //!
 //! # The path through it
 //!

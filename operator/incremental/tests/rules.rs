@@ -129,11 +129,15 @@ fn an_absent_node_has_no_effects_but_keeps_watching() {
 
 #[test]
 fn a_node_that_passes_from_one_spawner_to_another_is_not_computed_again() {
-    let mut engine = Small::with_inputs(|_, _, reader| reader.spawn("node1"), |_, _| Some(1));
+    let spawn = |_: &'static str, _: u32, reader: &mut Reader<'_, Small>| reader.spawn("node1");
+    let mut engine = Small::with_inputs(spawn, |_, reader| reader.get(&"input c").copied());
     assert_eq!(engine.update([("input a", Some(0))]).work.computed, 1);
-    let changes = engine.update([("input a", None), ("input b", Some(0))]);
+    assert_eq!(engine.update([("input c", Some(0))]).work.computed, 1);
+    let changes = engine.update([("input a", None), ("input b", Some(0)), ("input d", Some(0))]);
     assert_eq!((changes.work.computed, changes.work.removed), (0, 0));
-    assert_eq!(engine.update([("input b", None)]).work.removed, 1);
+    let changes = engine.update([("input b", None), ("input d", None), ("input c", None), ("input e", Some(0))]);
+    assert_eq!((changes.work.computed, changes.work.removed), (1, 0));
+    assert_eq!(engine.update([("input e", None)]).work.removed, 1);
     assert_eq!(engine.stats().keys, 0);
 }
 
