@@ -56,6 +56,7 @@ impl fmt::Display for ConditionType {
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -68,6 +69,7 @@ pub enum ConditionStatus {
 /// One condition in the status of an object; the shape is Kubernetes' `metav1.Condition`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["lastTransitionTime", "message", "reason", "status", "type"]))]
 pub struct Condition {
     /// What the condition is about: Ready, Accepted, ResolvedRefs, Programmed, Reconciling or Stalled; others belong to other
     /// controllers.

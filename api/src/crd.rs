@@ -104,25 +104,41 @@ fn finish_root(schema: &mut JSONSchemaProps, kind: Kind) {
         [("spec", "What is wanted."), ("status", "What the mesh has made of it. Written by the control plane.")]
     {
         if let Some(property) = properties.get_mut(name) {
+            if name == "status" {
+                remove_defaults(property);
+            }
             property.description.get_or_insert_with(|| description.to_owned());
         }
     }
 }
 
+/// Removes the defaults of a status: it is written whole, and what is not there is not known.
+fn remove_defaults(schema: &mut JSONSchemaProps) {
+    schema.default = None;
+    for_each_child(schema, remove_defaults);
+}
+
 /// Removes what OSM's schemas do not have, everywhere below.
 fn finish(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    if let Some(values) = &mut schema.enum_ {
+        values.retain(|value| !value.0.is_null());
+    }
     schema.title = None;
     schema.format = schema.format.take().filter(|format| KNOWN_FORMATS.contains(&format.as_str()));
     schema.description = schema.description.take().map(|text| one_line(&text));
+    for_each_child(schema, finish);
+}
+
+fn for_each_child(schema: &mut JSONSchemaProps, change: impl Fn(&mut JSONSchemaProps)) {
     for property in schema.properties.iter_mut().flat_map(|map| map.values_mut()) {
-        finish(property);
+        change(property);
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        finish(items);
+        change(items);
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        finish(values);
+        change(values);
     }
 }
 

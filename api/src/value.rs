@@ -215,6 +215,27 @@ impl JsonSchema for Seconds {
     }
 }
 
+/// Makes the schema of an enum of texts a plain list of values, so that the description of the field that holds it counts and not
+/// the descriptions of the type and its variants.
+pub(crate) fn plain_enum(schema: &mut Schema) {
+    let values: Vec<_> = schema
+        .get("oneOf")
+        .and_then(serde_json::Value::as_array)
+        .into_iter()
+        .flatten()
+        .flat_map(|variant| {
+            let several = variant.get("enum").and_then(serde_json::Value::as_array);
+            several.into_iter().flatten().chain(variant.get("const")).cloned()
+        })
+        .collect();
+    if !values.is_empty() {
+        schema.remove("oneOf");
+        schema.insert("enum".to_owned(), values.into());
+        schema.insert("type".to_owned(), "string".into());
+    }
+    schema.remove("description");
+}
+
 /// True for a value that equals its type's default: such a section is left out when an object is written.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -122,6 +122,7 @@ impl MeshRootCertificateSpec {
 /// The part a root plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum Role {
     /// Issues certificates, and is trusted.
     Active,
@@ -246,6 +247,7 @@ pub struct VaultProvider {
 /// Protocol of a Vault server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum VaultProtocol {
     /// Without TLS.
     Http,

@@ -104,6 +104,7 @@ impl HttpMatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "the names are HTTP's and say it all")]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum HttpMethod {
     /// Any method, written `*`.
     #[serde(rename = "*")]

@@ -76,6 +76,7 @@ pub struct TrafficSplitMatch {
 
 /// Kinds that a TrafficSplit can be limited by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum TrafficSplitMatchKind {
     /// HTTP requests.
     #[serde(rename = "HTTPRouteGroup")]

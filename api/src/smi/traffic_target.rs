@@ -1,4 +1,8 @@
 //! TrafficTarget: who may call a workload, and by which routes.
+//!
+//! The schema accepts what OSM's accepts. What OSM's webhook or OSM itself refused besides (another namespace than the
+//! destination's, no rules, a kind other than ServiceAccount, UDPRoute) is accepted here and reported in the conditions, so that
+//! no stored object becomes unreadable.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -7,10 +11,6 @@ use serde::{Deserialize, Serialize};
 use crate::status::PolicyStatus;
 
 /// Who may call a workload, and by which routes.
-///
-/// The schema accepts what OSM's accepts. What OSM's webhook or OSM itself refused besides (another namespace than the
-/// destination's, no rules, a kind other than ServiceAccount, UDPRoute) is accepted here and reported in the conditions, so that
-/// no stored object becomes unreadable.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "access.smi-spec.io",
@@ -98,6 +98,7 @@ pub struct TrafficTargetRule {
 
 /// Kinds of route objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum TrafficTargetRuleKind {
     /// HTTP routes.
     #[serde(rename = "HTTPRouteGroup")]

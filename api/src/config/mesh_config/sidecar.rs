@@ -180,6 +180,7 @@ fn quantities(_: &mut SchemaGenerator) -> Schema {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are Envoy's and say it all")]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum SidecarLogLevel {
     Trace,
     Debug,
@@ -210,6 +211,7 @@ impl SidecarLogLevel {
 /// TLS versions, from old to new; `Auto` leaves the choice to Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names are Envoy's and say it all")]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum TlsProtocolVersion {
     #[serde(rename = "TLS_AUTO")]
     Auto,
@@ -238,6 +240,7 @@ impl TlsProtocolVersion {
 
 /// Where a proxy reaches the application beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::value::plain_enum)]
 pub enum LocalProxyMode {
     /// On the loopback address.
     Localhost,
