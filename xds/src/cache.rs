@@ -273,7 +273,7 @@ impl KeyState {
             }
             None => Vec::new(),
         };
-        let mut watchers = self.watchers.lock();
+        let watchers = self.watchers.lock();
         self.current.store(Some(Arc::new(Published { epoch, snapshot })));
         let Some(before) = before else {
             return Some(watchers.wake_all());

@@ -3,6 +3,7 @@ mod cache;
 mod layer;
 mod policy;
 mod resource;
+mod server;
 mod settings;
 mod snapshot;
 mod stream;
@@ -17,6 +18,7 @@ pub use policy::{
     StreamId, UnknownName, Variant,
 };
 pub use resource::{Resource, ResourceError, encodes};
+pub use server::{ClientStatus, Progress, ServeError, Server, ServiceBody, TlsSource, XdsService};
 pub use settings::{Isolation, Settings, StreamSettings};
 pub use snapshot::Snapshot;
 pub use stream::{LastRejection, Request, RequestError, RequestNames, Response, Stream, TypeStatus, UnknownNames};

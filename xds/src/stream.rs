@@ -173,7 +173,7 @@ impl Stream {
                     type_url,
                     resources: outgoing.response.resources,
                     removed: outgoing.response.removed,
-                    bytes: outgoing.response.len(),
+                    bytes: outgoing.response.message_bytes(),
                 });
                 return Some(outgoing.response);
             }
@@ -214,7 +214,7 @@ impl Stream {
 
     /// When [`Stream::on_timer`] and then [`Stream::next_response`] must be called at the latest.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let acknowledgements = self
             .types
             .values()
@@ -227,7 +227,7 @@ impl Stream {
             .values()
             .any(|sub_stream| sub_stream.removals_wait)
             .then(|| self.opened + self.settings.reconnect_grace)
-            .filter(|_| !self.types.contains_key(&TypeUrl::Listener));
+            .filter(|end| *end > now && !self.types.contains_key(&TypeUrl::Listener));
         acknowledgements.chain(stall).chain(grace).min()
     }
 
@@ -293,6 +293,12 @@ impl Stream {
     #[must_use]
     pub fn acknowledged(&self, type_url: &TypeUrl, name: &str) -> Option<Version> {
         self.types.get(type_url)?.acknowledged(name)
+    }
+
+    /// Whether the client subscribes to anything of a type.
+    #[must_use]
+    pub fn subscribes_to(&self, type_url: &TypeUrl) -> bool {
+        self.types.get(type_url).is_some_and(|sub_stream| !sub_stream.subscription.is_nothing())
     }
 
     // ---- requests ----

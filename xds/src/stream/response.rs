@@ -24,30 +24,34 @@ pub struct Response {
     pub resources: usize,
     /// How many removals it holds.
     pub removed: usize,
-    /// The message; the concatenation of the pieces.
-    pub pieces: Vec<Bytes>,
+    /// The message with gRPC's prefix in front of it, in pieces.
+    frames: Vec<Bytes>,
 }
+
+/// gRPC's prefix of a message: a flag for compression and the length.
+const PREFIX_BYTES: usize = 5;
 
 impl Response {
     /// The size of the message in bytes.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
+    pub fn message_bytes(&self) -> usize {
+        self.frames.iter().map(Bytes::len).sum::<usize>() - PREFIX_BYTES
     }
 
-    /// Whether the message has no bytes; never so for one that was sent.
+    /// The message, a `DiscoveryResponse` or `DeltaDiscoveryResponse`, in one piece.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The message in one piece.
-    #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        match self.pieces.as_slice() {
+    pub fn to_message(&self) -> Bytes {
+        let whole: Bytes = match self.frames.as_slice() {
             [only] => only.clone(),
-            pieces => pieces.concat().into(),
-        }
+            frames => frames.concat().into(),
+        };
+        whole.slice(PREFIX_BYTES..)
+    }
+
+    /// What goes on the wire: the message with gRPC's prefix, to be written in order.
+    #[must_use]
+    pub fn into_frames(self) -> Vec<Bytes> {
+        self.frames
     }
 }
 
@@ -62,7 +66,7 @@ pub(crate) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Encodes it. Bytes in front of the message are left free for the transport's own prefix.
+    /// Encodes it.
     pub(crate) fn encode(self) -> Response {
         // Field numbers of DiscoveryResponse and DeltaDiscoveryResponse; the first three agree.
         const VERSION: u8 = 1;
@@ -76,7 +80,8 @@ impl Draft<'_> {
         let header_len = field_len(version.len()) + field_len(url.len()) + field_len(self.nonce.len()) + removed_len;
         let copied_len: usize =
             self.resources.iter().map(|resource| resource.delta_frame().len()).filter(|len| *len <= COPY_LIMIT).sum();
-        let mut buffer = BytesMut::with_capacity(header_len + copied_len);
+        let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + header_len + copied_len);
+        buffer.put_bytes(0, PREFIX_BYTES);
         put_bytes(&mut buffer, VERSION, version.as_bytes());
         put_bytes(&mut buffer, TYPE_URL, url.as_bytes());
         put_bytes(&mut buffer, NONCE, self.nonce.as_bytes());
@@ -97,15 +102,19 @@ impl Draft<'_> {
                 });
             }
         }
-        let mut pieces = Vec::with_capacity(1 + large.len());
-        pieces.push(buffer.freeze());
-        pieces.append(&mut large);
+        let large_len: usize = large.iter().map(Bytes::len).sum();
+        let length = u32::try_from(buffer.len() - PREFIX_BYTES + large_len)
+            .expect("a snapshot of one type is smaller than 4 GiB");
+        buffer[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+        let mut frames = Vec::with_capacity(1 + large.len());
+        frames.push(buffer.freeze());
+        frames.append(&mut large);
         Response {
             type_url: self.type_url.clone(),
             nonce: self.nonce,
             resources: self.resources.len(),
             removed: self.removed.len(),
-            pieces,
+            frames,
         }
     }
 }
