@@ -3,6 +3,8 @@
 mod check;
 mod error;
 
+use std::fmt;
+
 use rcgen::KeyPair;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,7 +18,7 @@ use crate::key::WipedKeyPair;
 use crate::secret::PrivateKeyPem;
 
 /// The certificates of an authority, from the one that signs leaves up to a self-signed root.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct AuthorityChain {
     certificates: Vec<CertificateDer<'static>>,
     subject: String,
@@ -71,6 +73,16 @@ impl AuthorityChain {
             return Ok(());
         }
         Err(AuthorityError::Expired { subject: self.not_after_subject.clone(), not_after: self.not_after })
+    }
+}
+
+impl fmt::Debug for AuthorityChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorityChain")
+            .field("subject", &self.subject)
+            .field("certificates", &self.certificates.len())
+            .field("not_after", &self.not_after)
+            .finish()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The set of roots against which a peer's certificate is verified.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
@@ -9,9 +10,11 @@ use rustls_pki_types::pem::PemObject;
 use crate::pem;
 
 /// A non-empty set of root certificates. Sorted and without duplicates, so equal sets are equal values and equal bytes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct TrustBundle {
     roots: Vec<CertificateDer<'static>>,
+    /// The same roots, parsed: every leaf that is issued is verified against them.
+    parsed: Arc<RootCertStore>,
 }
 
 /// Why certificates are not a trust bundle.
@@ -39,16 +42,16 @@ impl TrustBundle {
         if roots.is_empty() {
             return Err(TrustBundleError::Empty);
         }
-        let mut store = RootCertStore::empty();
+        let mut parsed = RootCertStore::empty();
         for (index, root) in roots.iter().enumerate() {
-            store
+            parsed
                 .add(root.clone())
                 .map_err(|error| TrustBundleError::Malformed { position: index + 1, message: error.to_string() })?;
         }
         let mut roots = roots;
         roots.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
         roots.dedup();
-        Ok(Self { roots })
+        Ok(Self { roots, parsed: Arc::new(parsed) })
     }
 
     /// Reads a bundle from PEM (`CERTIFICATE` sections; other sections are passed over).
@@ -73,7 +76,9 @@ impl TrustBundle {
         roots.extend(other.roots.iter().cloned());
         roots.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
         roots.dedup();
-        Self { roots }
+        let mut parsed = RootCertStore::clone(&self.parsed);
+        parsed.extend(other.parsed.roots.iter().cloned());
+        Self { roots, parsed: Arc::new(parsed) }
     }
 
     /// The roots, sorted by their bytes.
@@ -86,13 +91,18 @@ impl TrustBundle {
         self.roots.iter().map(|root| pem::certificate(root)).collect()
     }
 
-    pub(crate) fn root_store(&self) -> RootCertStore {
-        let mut store = RootCertStore::empty();
-        let (_, ignored) = store.add_parsable_certificates(self.roots.iter().cloned());
-        debug_assert_eq!(ignored, 0, "roots were parsed at construction");
-        store
+    pub(crate) fn root_store(&self) -> Arc<RootCertStore> {
+        self.parsed.clone()
     }
 }
+
+impl PartialEq for TrustBundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.roots == other.roots
+    }
+}
+
+impl Eq for TrustBundle {}
 
 impl fmt::Debug for TrustBundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

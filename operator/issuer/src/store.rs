@@ -31,8 +31,8 @@ use signing::Signing;
 
 /// How often the trust bundle is asked for again: an issuer may change its roots without telling.
 const TRUST_BUNDLE_REFRESH: Duration = Duration::from_secs(5 * 60);
-/// Longest sleep of the renewal loop, so that a clock that was set is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// Longest sleep of the renewal loop, so that a clock that was set is noticed, and new leaves need not wake it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// Keeps leaf certificates: at most one issuance per identity at a time, a bounded number overall, renewal before expiry.
 ///
@@ -41,6 +41,8 @@ pub struct CertificateStore {
     signing: Signing,
     entries: Mutex<BTreeMap<PeerIdentity, Arc<Entry>>>,
     subscribers: Subscribers,
+    /// Held while the trust bundle is asked for the first time, so that many callers do not ask together.
+    first_trust_bundle: tokio::sync::Mutex<()>,
     /// Wakes the renewal loop when something is due earlier than it knew.
     schedule_changed: Notify,
 }
@@ -61,6 +63,7 @@ impl CertificateStore {
             signing: Signing::new(issuers, &config, clock),
             entries: Mutex::new(BTreeMap::new()),
             subscribers: Subscribers::default(),
+            first_trust_bundle: tokio::sync::Mutex::new(()),
             schedule_changed: Notify::new(),
         }
     }
@@ -114,6 +117,10 @@ impl CertificateStore {
     /// # Errors
     /// [`IssueError`] when it was never obtained and an issuer does not give it.
     pub async fn trust_bundle(&self) -> Result<Arc<TrustBundle>, IssueError> {
+        if let Some(bundle) = self.signing.trust_bundle() {
+            return Ok(bundle);
+        }
+        let _first = self.first_trust_bundle.lock().await;
         match self.signing.trust_bundle() {
             Some(bundle) => Ok(bundle),
             None => self.refresh_trust_bundle().await,
@@ -221,7 +228,10 @@ impl CertificateStore {
         if let Some(answer) = flight.answer(need, self.signing.now(), self.signing.generation()) {
             return answer;
         }
-        let outcome = self.signing.issue(identity).await;
+        let outcome = match self.trust_bundle().await {
+            Ok(_) => self.signing.issue(identity).await,
+            Err(error) => Err(error),
+        };
         let outcome = flight.record(outcome, self.signing.now(), signing::jitter());
         match &outcome {
             Ok(leaf) => {
@@ -233,9 +243,9 @@ impl CertificateStore {
             }
             Err(error) => {
                 tracing::warn!(%identity, %error, reason = error.reason(), "cannot issue a certificate");
+                self.schedule_changed.notify_one();
             }
         }
-        self.schedule_changed.notify_one();
         outcome
     }
 

@@ -50,7 +50,7 @@ pub fn server_config(
     clients: ClientCertificates,
 ) -> Result<ServerConfig, TlsError> {
     let failed = failure(leaf);
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.root_store()), provider().clone());
+    let verifier = WebPkiClientVerifier::builder_with_provider(bundle.root_store(), provider().clone());
     let verifier = match clients {
         ClientCertificates::Required => verifier,
         ClientCertificates::Optional => verifier.allow_unauthenticated(),

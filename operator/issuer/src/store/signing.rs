@@ -47,6 +47,8 @@ struct Roster {
     issuers: Issuers,
     /// Counts changes of the signing issuer.
     generation: u64,
+    /// Counts changes of any issuer.
+    revision: u64,
     bundles: Option<Bundles>,
 }
 
@@ -62,7 +64,7 @@ impl Signing {
     pub(super) fn new(issuers: Issuers, config: &StoreConfig, clock: Clock) -> Self {
         Self {
             clock,
-            roster: Mutex::new(Roster { issuers, generation: 0, bundles: None }),
+            roster: Mutex::new(Roster { issuers, generation: 0, revision: 0, bundles: None }),
             policy: Mutex::new(config.policy),
             issuing: Semaphore::new(config.max_issuing.get()),
             rsa_generating: Semaphore::new(config.max_rsa_generating.get()),
@@ -93,14 +95,14 @@ impl Signing {
 
     /// Asks for all roots again; says whether the union differs from before.
     pub(super) async fn refresh(&self) -> Result<(Arc<TrustBundle>, bool), IssueError> {
-        let (issuers, generation) = {
+        let (issuers, revision) = {
             let roster = self.roster.lock();
-            (roster.issuers.clone(), roster.generation)
+            (roster.issuers.clone(), roster.revision)
         };
         let fetched = fetch_bundles(&issuers).await?;
         let mut roster = self.roster.lock();
         // Other issuers were put in place meanwhile, with bundles newer than these.
-        if let (true, Some(current)) = (roster.generation != generation, &roster.bundles) {
+        if let (true, Some(current)) = (roster.revision != revision, &roster.bundles) {
             return Ok((current.all.clone(), false));
         }
         let changed = roster.adopt(fetched.clone());
@@ -113,16 +115,17 @@ impl Signing {
         let mut roster = self.roster.lock();
         let same_signer = Arc::ptr_eq(&roster.issuers.signing.issuer, &issuers.signing.issuer);
         roster.generation += u64::from(!same_signer);
+        roster.revision += 1;
         roster.issuers = issuers;
         Ok(roster.adopt(fetched))
     }
 
-    /// Makes and verifies one leaf. Waits for its turn.
+    /// Makes and verifies one leaf. Waits for its turn. The trust bundle must have been obtained before.
     pub(super) async fn issue(&self, identity: &PeerIdentity) -> Result<Issued, IssueError> {
         let policy = *self.policy.lock();
         let key = self.generate_key(policy.key, identity).await?;
         let _turn = self.issuing.acquire().await.map_err(|_| closed())?;
-        let (signing, generation, bundle) = self.signer().await?;
+        let (signing, generation, bundle) = self.signer()?;
         let request =
             CertificateRequest::new(key.request().clone(), identity.clone(), policy.validity_for(identity), self.now());
         let issued = in_time(&signing, signing.issuer.issue(&request)).await?;
@@ -141,22 +144,14 @@ impl Signing {
         Ok(Issued { leaf: Arc::new(leaf), generation })
     }
 
-    /// The signing issuer with its own roots, asked for if not known.
-    async fn signer(&self) -> Result<(NamedIssuer, u64, Arc<TrustBundle>), IssueError> {
-        let (signing, generation, known) = {
-            let roster = self.roster.lock();
-            (
-                roster.issuers.signing.clone(),
-                roster.generation,
-                roster.bundles.as_ref().map(|bundles| bundles.signing.clone()),
-            )
-        };
-        let bundle = match known {
-            Some(bundle) => bundle,
-            // Not kept: only the store's refresh tells subscribers of a bundle.
-            None => Arc::new(in_time(&signing, signing.issuer.trust_bundle()).await?),
-        };
-        Ok((signing, generation, bundle))
+    /// The signing issuer with its own roots.
+    fn signer(&self) -> Result<(NamedIssuer, u64, Arc<TrustBundle>), IssueError> {
+        let roster = self.roster.lock();
+        let bundles = roster.bundles.as_ref().ok_or_else(|| IssueError::Local {
+            attempt: "issue a certificate",
+            message: "the trust bundle to verify it against is not known yet".to_owned(),
+        })?;
+        Ok((roster.issuers.signing.clone(), roster.generation, bundles.signing.clone()))
     }
 
     async fn generate_key(&self, algorithm: LeafKeyAlgorithm, identity: &PeerIdentity) -> Result<LeafKey, IssueError> {

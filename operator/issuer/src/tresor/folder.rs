@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rcgen::KeyPair;
@@ -40,6 +40,9 @@ pub fn load_or_create(folder: &Path, now: OffsetDateTime) -> Result<AuthorityMat
     let _lock = lock(folder).map_err(blame)?;
     let certificate = read(folder, CERTIFICATE_FILE).map_err(blame)?;
     let key = read(folder, KEY_FILE).map_err(blame)?;
+    if key.is_some() {
+        warn_if_readable_by_others(folder);
+    }
     match (certificate, key) {
         (Some(mut certificate), Some(mut key)) => {
             Ok(AuthorityMaterial::new(std::mem::take(&mut *certificate), PrivateKeyPem::new(std::mem::take(&mut *key))))
@@ -59,6 +62,14 @@ pub fn load_or_create(folder: &Path, now: OffsetDateTime) -> Result<AuthorityMat
             write(folder, CERTIFICATE_FILE, made.certificate_pem(), 0o644).map_err(blame)?;
             Ok(made)
         }
+    }
+}
+
+/// Not refused: folders mounted from a Secret are often readable by a group.
+fn warn_if_readable_by_others(folder: &Path) {
+    let mode = fs::metadata(folder.join(KEY_FILE)).map(|metadata| metadata.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+        tracing::warn!(folder = %folder.display(), file = KEY_FILE, "the certificate authority's key is readable by others; set its mode to 0600");
     }
 }
 

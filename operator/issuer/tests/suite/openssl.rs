@@ -1,7 +1,4 @@
 //! Certificates as another implementation sees them: OpenSSL's strict chain verification.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
-
-mod support;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -11,8 +8,10 @@ use osm_issuer::{
     CertificateStore, LeafCertificate, LeafKeyAlgorithm, LeafPolicy, PeerIdentity, PrivateKeyPem, RsaKeySize,
     StoreConfig,
 };
-use support::{ManualClock, issuers, openssl, tresor, try_openssl};
 use tempfile::TempDir;
+
+use crate::support;
+use crate::support::{ManualClock, issuers, openssl, tresor, try_openssl};
 
 /// Writes a leaf, its intermediates, its key and the trust bundle to a folder.
 async fn write_out(store: &CertificateStore, leaf: &LeafCertificate) -> TempDir {

@@ -1,6 +1,4 @@
 //! What several tests need: identities, a store on a clock that the test moves, and the openssl binary.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
-#![allow(dead_code, reason = "each test binary uses its own part of the support")]
 
 use std::path::Path;
 use std::process::{Command, Output};
