@@ -8,7 +8,8 @@ use imbl::OrdMap;
 
 use crate::changes::{Changes, ItemChange, NodeChange, Rule, Stats, Violation, Work};
 use crate::edges::{EdgeSet, Id};
-use crate::graph::{Graph, Record};
+use crate::graph::Graph;
+use crate::slot::Record;
 use crate::{Program, Reader, Role};
 
 /// Holds the inputs of a [`Program`] and everything that follows from them, and keeps the latter up to date.

@@ -1,4 +1,4 @@
-//! Keys as numbered slots, the edges between them, and the agenda of what is to be looked at in this update.
+//! Slots by number, the edges between them, and the agenda of what is to be looked at in this update.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -7,55 +7,16 @@ use std::ops::{Index, IndexMut};
 
 use imbl::OrdMap;
 
+use crate::Program;
 use crate::cell::Cell;
 use crate::edges::{Difference, EdgeSet, Id, differences};
 use crate::reader::Recording;
-use crate::{Program, Role};
+use crate::slot::{Record, Slot};
 
 /// A hasher with a fixed start value: the standard one reads randomness. Nothing iterates over the map.
 type FixedState = BuildHasherDefault<DefaultHasher>;
 
-/// Everything known about one key.
-pub(crate) struct Slot<P: Program> {
-    pub(crate) key: P::Key,
-    pub(crate) role: Role,
-    pub(crate) is_output: bool,
-    /// Of an input or a derived node.
-    pub(crate) value: Option<P::Value>,
-    /// A derived node that has been computed since something asked for it.
-    pub(crate) live: bool,
-    /// Something it read has changed since it was computed.
-    pub(crate) stale: bool,
-    scheduled: bool,
-    /// How many ask for a derived node to exist.
-    pub(crate) wanted: u32,
-    /// Who reads the value, or all entries of the index.
-    readers: EdgeSet,
-    pub(crate) record: Record<P>,
-    /// Of an index that has contributors or readers of single entries.
-    cell: Option<Box<Cell<P>>>,
-}
-
-/// What the last computation of a node read and did; each list is sorted and free of duplicates.
-pub(crate) struct Record<P: Program> {
-    pub(crate) reads: Vec<Id>,
-    pub(crate) item_reads: Vec<(Id, P::Item)>,
-    pub(crate) spawned: Vec<Id>,
-    pub(crate) contributions: Vec<(Id, P::Item, P::ItemValue)>,
-}
-
-impl<P: Program> Default for Record<P> {
-    fn default() -> Self {
-        Self { reads: Vec::new(), item_reads: Vec::new(), spawned: Vec::new(), contributions: Vec::new() }
-    }
-}
-
-impl<P: Program> Record<P> {
-    pub(crate) fn read_count(&self) -> usize {
-        self.reads.len() + self.item_reads.len()
-    }
-}
-
+/// All slots of an engine.
 pub(crate) struct Graph<P: Program> {
     slots: Vec<Option<Slot<P>>>,
     vacant: Vec<Id>,
@@ -125,19 +86,7 @@ impl<P: Program> Graph<P> {
         if let Some(id) = self.find(&key) {
             return id;
         }
-        let slot = Slot {
-            role: program.role(&key),
-            is_output: program.is_output(&key),
-            key: key.clone(),
-            value: None,
-            live: false,
-            stale: false,
-            scheduled: false,
-            wanted: 0,
-            readers: EdgeSet::default(),
-            record: Record::default(),
-            cell: None,
-        };
+        let slot = Slot::new(key.clone(), program);
         let id = if let Some(id) = self.vacant.pop() {
             self.slots[id as usize] = Some(slot);
             id

@@ -28,9 +28,9 @@
 //! # Why not `salsa`
 //!
 //! `salsa` memoises functions, and checks on demand whether a result is still valid by walking the result's
-//! dependencies. Whoever asks for an aggregate, such as all clusters of a mesh, pays for a walk over all its parts after every
-//! change, the parts that nobody touched included; and as there are no reverse edges, nobody can ask which results a
-//! change concerns. One change of one of *n* items, then the new state of what is made of all of them (medians, in
+//! dependencies. Whoever asks for an aggregate, such as all clusters of a mesh, pays for a walk over all its parts
+//! after every change, the parts that nobody touched included; and as there are no reverse edges, nobody can ask
+//! which results a change concerns. One change of one of *n* items, then the new state of what is made of all of them (medians, in
 //! microseconds, `salsa` 0.28.5, release build, both on the same machine):
 //!
 //! | *n* | `salsa`: sum over the items | `salsa`: same, item cut off | `salsa`: only the changed item | here: the changed entry of an index | here: cut off |
@@ -47,8 +47,8 @@
 //! # The path through it
 //!
 //! `engine` sets the inputs and takes one stage of the agenda after the other; `reader` records what a computation
-//! reads and does; `graph` numbers the keys, compares a computation's record with its former one, moves the edges
-//! and schedules who is affected; `cell` sums contributions into an index; `changes` is what comes out.
+//! reads and does; `graph` numbers the keys (a `slot` each), compares a computation's record with its former one,
+//! moves the edges and schedules who is affected; `cell` sums contributions into an index; `changes` is what comes out.
 //!
 //! # Example
 //!
@@ -118,6 +118,7 @@ mod engine;
 mod graph;
 mod program;
 mod reader;
+mod slot;
 
 pub use changes::{Changes, ItemChange, NodeChange, Rule, Stats, Violation, Work};
 pub use engine::Engine;
