@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::authority::AuthorityError;
+use crate::authority_error::AuthorityError;
 use crate::verify::LeafError;
 
 /// Whether trying again makes sense.

@@ -17,15 +17,15 @@
 //! Private keys are wiped when dropped, and print as `[redacted]`; the one way to one is
 //! [`SecretMaterial::expose_private_key_pem`].
 
-mod authority;
+mod authority_error;
 mod bundle;
+mod der;
 mod error;
 mod identity;
 mod issuer;
 mod key;
 mod leaf;
 mod pem;
-mod public_key;
 mod renewal;
 mod secret;
 mod store;
@@ -35,7 +35,7 @@ pub mod tresor;
 mod validity;
 mod verify;
 
-pub use authority::AuthorityError;
+pub use authority_error::AuthorityError;
 pub use bundle::{TrustBundle, TrustBundleError};
 pub use error::{Advice, Blame, IssueError};
 pub use identity::{

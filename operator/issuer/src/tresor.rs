@@ -1,6 +1,8 @@
 //! Tresor: a certificate authority inside this process, created or loaded from PEM.
 
+mod authority;
 mod folder;
+mod public_key;
 
 use async_trait::async_trait;
 use rcgen::{
@@ -14,14 +16,16 @@ use x509_parser::prelude::FromDer;
 
 pub use folder::load_or_create;
 
-use crate::authority::{self, AuthorityChain, AuthorityError};
+use authority::AuthorityChain;
+use public_key::check_public_key;
+
+use crate::authority_error::AuthorityError;
 use crate::bundle::TrustBundle;
 use crate::error::{Blame, IssueError};
 use crate::identity::{ControlPlaneIdentity, PeerIdentity, TrustDomain};
 use crate::issuer::{CertificateRequest, IssuedCertificate, Issuer, IssuerHealth};
 use crate::key::{LeafKey, LeafKeyAlgorithm, WipedKeyPair, leaf_params, local};
 use crate::pem;
-use crate::public_key::check_public_key;
 use crate::secret::PrivateKeyPem;
 use crate::validity::{CLOCK_SKEW, LeafValidity};
 use crate::verify::{Expectation, verify_leaf};

@@ -6,9 +6,10 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::server::ParsedCertificate;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::X509Certificate;
 
 use crate::bundle::TrustBundle;
+use crate::der;
 use crate::identity::{IdentityError, PeerIdentity};
 use crate::issuer::{CertificateRequest, IssuedCertificate};
 use crate::tls;
@@ -136,9 +137,7 @@ fn parse_chain<'a>(chain: &'a [CertificateDer<'static>]) -> Result<Vec<X509Certi
         .iter()
         .enumerate()
         .map(|(index, der)| {
-            let malformed = |message| LeafError::Malformed { position: index + 1, message };
-            let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(error.to_string()))?;
-            if rest.is_empty() { Ok(certificate) } else { Err(malformed("bytes follow the certificate".to_owned())) }
+            der::certificate(der).map_err(|message| LeafError::Malformed { position: index + 1, message })
         })
         .collect()
 }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::X509Certificate;
 
 use super::name::{IdentityError, IdentityField, TrustDomain, label, segment, subdomain};
+use crate::der;
 
 /// A workload: everything that runs under one ServiceAccount of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,11 +218,7 @@ impl PeerIdentity {
     /// # Errors
     /// [`IdentityError`] saying which of these does not hold.
     pub fn from_certificate(certificate: &[u8], accepted: &[TrustDomain]) -> Result<Self, IdentityError> {
-        let (rest, certificate) =
-            X509Certificate::from_der(certificate).map_err(|error| IdentityError::Malformed(error.to_string()))?;
-        if !rest.is_empty() {
-            return Err(IdentityError::Malformed("bytes follow the certificate".to_owned()));
-        }
+        let certificate = der::certificate(certificate).map_err(IdentityError::Malformed)?;
         let identity = Self::from_parsed(&certificate)?;
         if accepted.contains(identity.trust_domain()) {
             return Ok(identity);

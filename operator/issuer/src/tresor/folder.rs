@@ -5,16 +5,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rcgen::KeyPair;
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::{AuthorityKey, AuthorityMaterial};
-use crate::authority::AuthorityError;
+use super::{AuthorityKey, AuthorityMaterial, authority};
+use crate::authority_error::AuthorityError;
 use crate::error::{Blame, IssueError};
-use crate::key::WipedKeyPair;
 use crate::secret::PrivateKeyPem;
 
 const CERTIFICATE_FILE: &str = "ca.crt";
@@ -50,7 +46,7 @@ pub fn load_or_create(folder: &Path, now: OffsetDateTime) -> Result<AuthorityMat
         (Some(_), None) => Err(blame(AuthorityError::NoPrivateKey)),
         (None, Some(mut key)) => {
             let pem = PrivateKeyPem::new(std::mem::take(&mut *key));
-            let pair = parse_key(&pem).map_err(blame)?;
+            let pair = authority::read_key(&pem).map_err(blame)?;
             let made = AuthorityMaterial::self_signed(&pair, now)?;
             write(folder, CERTIFICATE_FILE, made.certificate_pem(), 0o644).map_err(blame)?;
             Ok(AuthorityMaterial::new(made.certificate_pem, pem))
@@ -71,14 +67,6 @@ fn warn_if_readable_by_others(folder: &Path) {
     if mode.is_ok_and(|mode| mode & 0o077 != 0) {
         tracing::warn!(folder = %folder.display(), file = KEY_FILE, "the certificate authority's key is readable by others; set its mode to 0600");
     }
-}
-
-fn parse_key(pem: &PrivateKeyPem) -> Result<WipedKeyPair, AuthorityError> {
-    let mut der = PrivateKeyDer::from_pem_slice(pem.expose_private_key_pem().as_bytes())
-        .map_err(|_| AuthorityError::MalformedPrivateKey)?;
-    let key = KeyPair::try_from(&der).map(WipedKeyPair);
-    der.zeroize();
-    key.map_err(|_| AuthorityError::UnsupportedPrivateKey)
 }
 
 fn lock(folder: &Path) -> Result<File, AuthorityError> {

@@ -8,8 +8,8 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::X509Certificate;
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
-use super::error::AuthorityError;
-use crate::public_key::{PublicKeyProblem, check_public_key};
+use crate::authority_error::AuthorityError;
+use crate::tresor::public_key::{PublicKeyProblem, check_public_key};
 
 /// All rules, for all certificates of a chain that begins with the one that signs leaves.
 pub(super) fn chain(certificates: &[X509Certificate<'_>], now: OffsetDateTime) -> Result<(), AuthorityError> {

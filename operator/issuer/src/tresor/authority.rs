@@ -1,7 +1,6 @@
 //! Certificate authorities from PEM: parsed once, checked once, refused with a reason that names the field.
 
 mod check;
-mod error;
 
 use std::fmt;
 
@@ -9,17 +8,17 @@ use rcgen::KeyPair;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::X509Certificate;
 use zeroize::Zeroize;
 
-pub use error::AuthorityError;
-
+use crate::authority_error::AuthorityError;
+use crate::der;
 use crate::key::WipedKeyPair;
 use crate::secret::PrivateKeyPem;
 
 /// The certificates of an authority, from the one that signs leaves up to a self-signed root.
 #[derive(Clone)]
-pub(crate) struct AuthorityChain {
+pub(super) struct AuthorityChain {
     certificates: Vec<CertificateDer<'static>>,
     subject: String,
     not_after: OffsetDateTime,
@@ -28,7 +27,7 @@ pub(crate) struct AuthorityChain {
 
 impl AuthorityChain {
     /// Reads `ca.crt`: the signing certificate first, each followed by its issuer, the root last.
-    pub(crate) fn from_pem(text: &str, now: OffsetDateTime) -> Result<Self, AuthorityError> {
+    pub(super) fn from_pem(text: &str, now: OffsetDateTime) -> Result<Self, AuthorityError> {
         let certificates = read_certificates(text)?;
         let parsed =
             certificates.iter().enumerate().map(|(index, der)| parse(index + 1, der)).collect::<Result<Vec<_>, _>>()?;
@@ -43,32 +42,32 @@ impl AuthorityChain {
     }
 
     /// The certificate that signs leaves.
-    pub(crate) fn signing(&self) -> &CertificateDer<'static> {
+    pub(super) fn signing(&self) -> &CertificateDer<'static> {
         &self.certificates[0]
     }
 
     /// What a peer needs beside the leaf and the root.
-    pub(crate) fn intermediates(&self) -> &[CertificateDer<'static>] {
+    pub(super) fn intermediates(&self) -> &[CertificateDer<'static>] {
         &self.certificates[..self.certificates.len() - 1]
     }
 
     /// The root.
-    pub(crate) fn root(&self) -> &CertificateDer<'static> {
+    pub(super) fn root(&self) -> &CertificateDer<'static> {
         &self.certificates[self.certificates.len() - 1]
     }
 
     /// Subject of the signing certificate.
-    pub(crate) fn subject(&self) -> &str {
+    pub(super) fn subject(&self) -> &str {
         &self.subject
     }
 
     /// End of validity: the earliest in the chain.
-    pub(crate) fn not_after(&self) -> OffsetDateTime {
+    pub(super) fn not_after(&self) -> OffsetDateTime {
         self.not_after
     }
 
     /// Fails when the chain has ended, or ends in an instant.
-    pub(crate) fn check_not_expired(&self, now: OffsetDateTime) -> Result<(), AuthorityError> {
+    pub(super) fn check_not_expired(&self, now: OffsetDateTime) -> Result<(), AuthorityError> {
         if self.not_after > now {
             return Ok(());
         }
@@ -86,8 +85,19 @@ impl fmt::Debug for AuthorityChain {
     }
 }
 
-/// Reads `private.key` (PKCS#8, PKCS#1 or SEC1) and checks that it belongs to `signing`.
-pub(crate) fn private_key(pem: &PrivateKeyPem, signing: &CertificateDer<'_>) -> Result<WipedKeyPair, AuthorityError> {
+/// Reads `private.key` and checks that it belongs to `signing`.
+pub(super) fn private_key(pem: &PrivateKeyPem, signing: &CertificateDer<'_>) -> Result<WipedKeyPair, AuthorityError> {
+    let key = read_key(pem)?;
+    let certificate = parse(1, signing)?;
+    if certificate.public_key().subject_public_key.data.as_ref() == key.0.public_key_raw() {
+        Ok(key)
+    } else {
+        Err(AuthorityError::KeyMismatch { subject: certificate.subject().to_string() })
+    }
+}
+
+/// Reads `private.key`: PKCS#8, PKCS#1 or SEC1.
+pub(super) fn read_key(pem: &PrivateKeyPem) -> Result<WipedKeyPair, AuthorityError> {
     let mut der =
         PrivateKeyDer::from_pem_slice(pem.expose_private_key_pem().as_bytes()).map_err(|error| match error {
             rustls_pki_types::pem::Error::NoItemsFound => AuthorityError::NoPrivateKey,
@@ -96,14 +106,7 @@ pub(crate) fn private_key(pem: &PrivateKeyPem, signing: &CertificateDer<'_>) -> 
         })?;
     let key = KeyPair::try_from(&der).map(WipedKeyPair);
     der.zeroize();
-    let key = key.map_err(|_| AuthorityError::UnsupportedPrivateKey)?;
-    let certificate = parse(1, signing)?;
-    let public = &certificate.public_key().subject_public_key.data;
-    if public.as_ref() == key.0.public_key_raw() {
-        Ok(key)
-    } else {
-        Err(AuthorityError::KeyMismatch { subject: certificate.subject().to_string() })
-    }
+    key.map_err(|_| AuthorityError::UnsupportedPrivateKey)
 }
 
 fn read_certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
@@ -121,7 +124,5 @@ fn read_certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, Authori
 }
 
 fn parse<'a>(position: usize, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, AuthorityError> {
-    let malformed = |message| AuthorityError::MalformedCertificate { position, message };
-    let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(error.to_string()))?;
-    if rest.is_empty() { Ok(certificate) } else { Err(malformed("bytes follow the certificate".to_owned())) }
+    der::certificate(der).map_err(|message| AuthorityError::MalformedCertificate { position, message })
 }
