@@ -150,8 +150,8 @@ pub struct Violation<K> {
 pub enum Rule {
     /// [`Reader::get`](crate::Reader::get) takes an input or derived node of a strictly lower stage.
     ReadsNodesBelow,
-    /// [`Reader::get_items`](crate::Reader::get_items) and [`Reader::get_item`](crate::Reader::get_item) take an index of a
-    /// strictly lower stage.
+    /// [`Reader::get_items`](crate::Reader::get_items) and [`Reader::get_item`](crate::Reader::get_item) take an
+    /// index of a strictly lower stage.
     ReadsIndexesBelow,
     /// [`Reader::contribute`](crate::Reader::contribute) takes an index of a strictly higher stage.
     ContributesToIndexesAbove,

@@ -30,8 +30,8 @@
 //! `salsa` memoises functions, and checks on demand whether a result is still valid by walking the result's
 //! dependencies. Whoever asks for an aggregate, such as all clusters of a mesh, pays for a walk over all its parts
 //! after every change, the parts that nobody touched included; and as there are no reverse edges, nobody can ask
-//! which results a change concerns. One change of one of *n* items, then the new state of what is made of all of them (medians, in
-//! microseconds, `salsa` 0.28.5, release build, both on the same machine):
+//! which results a change concerns. One change of one of *n* items, then the new state of what is made of all of
+//! them (medians, in microseconds, `salsa` 0.28.5, release build, both on the same machine):
 //!
 //! | *n* | `salsa`: sum over the items | `salsa`: same, item cut off | `salsa`: only the changed item | here: the changed entry of an index | here: cut off |
 //! |---|---|---|---|---|---|
