@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 pub use ledger::{Counters, KindCounters};
 pub use proxy::Verdict;
 
-use crate::control::{Command, ResourceKind};
+use crate::control::Command;
 use ledger::{KINDS, Ledger};
 use proxy::Proxy;
 use stream::{AdsStream, Stall};
@@ -55,8 +55,8 @@ struct State {
     proxies: Vec<Proxy>,
     /// Sum of what is wrong in all proxies that are waited for.
     wrong: u64,
-    /// Proxies from this number on are waited for; those below refuse or stand still.
-    first_counted: usize,
+    /// The proxies that are waited for: connected, accepting and reading.
+    counted: std::ops::Range<usize>,
     /// When `wrong` last became zero.
     converged_at: Option<Instant>,
     failure: Option<String>,
@@ -123,7 +123,7 @@ async fn run_proxy(shared: &Shared, number: u32, requests: SendRequest<Bytes>) -
             let before = proxy.wrong;
             let answers = proxy.respond(&mut state.ledger, &message);
             let after = proxy.wrong;
-            if number as usize >= state.first_counted {
+            if state.counted.contains(&(number as usize)) {
                 state.wrong = state.wrong + after - before;
             }
             (answers, before != after && state.wrong == 0, state.counting)
@@ -148,7 +148,7 @@ impl Fleet {
             ledger: Ledger::default(),
             proxies: (0..config.proxies).map(|number| Proxy::new(number, config.subscription)).collect(),
             wrong: 0,
-            first_counted: 0,
+            counted: 0..0,
             converged_at: None,
             failure: None,
             counting: false,
@@ -193,6 +193,9 @@ impl Fleet {
             }
             self.connections.push(Connection { stall, tasks });
         }
+        let state = &mut *self.shared.state.lock();
+        state.counted.end = count as usize;
+        state.count_wrong();
         Ok(())
     }
 
@@ -200,6 +203,9 @@ impl Fleet {
     pub fn disconnect(&mut self) {
         self.connections.iter().for_each(Connection::abort);
         self.connections.clear();
+        let state = &mut *self.shared.state.lock();
+        state.counted = 0..0;
+        state.count_wrong();
     }
 
     /// Says which state the mesh will be in after `command`; to be called before the server is told.
@@ -303,7 +309,7 @@ impl Fleet {
         for proxy in state.proxies.iter_mut().take(count as usize) {
             proxy.verdict = verdict;
         }
-        state.first_counted = match verdict {
+        state.counted.start = match verdict {
             Verdict::Refuse => count as usize,
             Verdict::Accept => 0,
         };
@@ -319,7 +325,7 @@ impl Fleet {
             connection.stall.stop();
         }
         let state = &mut *self.shared.state.lock();
-        state.first_counted = count * self.config.streams_per_connection as usize;
+        state.counted.start = count * self.config.streams_per_connection as usize;
         state.count_wrong();
         Ok(())
     }
@@ -330,7 +336,7 @@ impl Fleet {
             connection.stall.resume();
         }
         let state = &mut *self.shared.state.lock();
-        state.first_counted = 0;
+        state.counted.start = 0;
         state.count_wrong();
     }
 
@@ -339,16 +345,10 @@ impl Fleet {
     pub fn proxies(&self) -> u32 {
         self.config.proxies
     }
-
-    /// Number of kinds each proxy asks for.
-    #[must_use]
-    pub fn subscribes_to(&self, kind: ResourceKind) -> bool {
-        self.shared.state.lock().proxies.first().is_some_and(|proxy| proxy.subscribes_to(kind))
-    }
 }
 
 impl State {
     fn count_wrong(&mut self) {
-        self.wrong = self.proxies.iter().skip(self.first_counted).map(|proxy| proxy.wrong).sum();
+        self.wrong = self.proxies[self.counted.clone()].iter().map(|proxy| proxy.wrong).sum();
     }
 }

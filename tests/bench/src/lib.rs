@@ -8,9 +8,14 @@
 //! synthetic proxies loads and verifies it.
 
 pub mod control;
+pub mod figure;
 pub mod fleet;
 pub mod floor;
+pub mod machine;
+pub mod measure;
+pub mod ours;
 pub mod process;
+pub mod report;
 pub mod statistics;
 pub mod subject;
 pub mod world;

@@ -2,9 +2,17 @@
 
 use std::net::SocketAddr;
 
+use std::path::PathBuf;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use osm_bench::fleet::{self, Fleet, Subscription};
-use osm_bench::{floor, subject};
+use osm_bench::machine::{self, Machine};
+use osm_bench::measure::{self, Effort};
+use osm_bench::process::Placement;
+use osm_bench::report::Report;
+use osm_bench::subject::{self, Programs};
+use osm_bench::{floor, ours};
 
 #[derive(Debug, Parser)]
 #[command(about, version)]
@@ -15,10 +23,36 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Measure everything and report.
+    Run(RunArguments),
     /// Serve by the floor server, steered on standard input.
     Floor(Serve),
+    /// Serve by the project's own xDS server, steered on standard input.
+    Ours(Serve),
     /// Connect synthetic proxies to a server that holds the synthetic mesh, and report when all hold it.
     Fleet(FleetArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    /// Fewer rounds of the same sizes.
+    #[arg(long)]
+    quick: bool,
+    /// Only the exact counts, which do not depend on machine or build.
+    #[arg(long)]
+    counters: bool,
+    /// File for the figures as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// File for the report as Markdown.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+    /// The go-control-plane server; without it there is no comparison with that peer.
+    #[arg(long)]
+    gcp: Option<PathBuf>,
+    /// Versions of the peers, for the report.
+    #[arg(long, default_value = "floor server only")]
+    peers: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,6 +104,63 @@ async fn run_fleet(arguments: &FleetArguments) -> anyhow::Result<()> {
     say(&serde_json::json!({"seconds": (end - start).as_secs_f64(), "counters": fleet.counters()}))
 }
 
+/// Runs the measures one after the other, each with the machine for itself.
+async fn measure_all(programs: &Programs, effort: Effort) -> anyhow::Result<Vec<osm_bench::figure::Figure>> {
+    let mut figures = measure::push::measure(programs, effort).await.context("push")?;
+    progress("pushes measured");
+    figures.extend(measure::counts::measure(programs).await.context("counts")?);
+    progress("counts taken");
+    figures.extend(measure::memory::measure(programs, effort).await.context("memory")?);
+    progress("memory measured");
+    figures.extend(measure::reconnect::measure(programs, effort).await.context("reconnect")?);
+    progress("reconnects measured");
+    figures.extend(measure::stalled::measure(programs, effort).await.context("stalled proxies")?);
+    progress("stalled proxies measured");
+    Ok(figures)
+}
+
+async fn run(arguments: &RunArguments) -> anyhow::Result<()> {
+    let load_at_start = machine::load();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let programs = Programs {
+        own: std::env::current_exe().context("find this program")?,
+        gcp: arguments.gcp.clone(),
+        placement: if cores > 1 { Placement::Core(0) } else { Placement::Free },
+    };
+    let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
+    let figures = if arguments.counters {
+        measure::counts::measure(&programs).await?
+    } else {
+        measure_all(&programs, effort).await?
+    };
+    let method = format!(
+        "{} interleaved rounds, ratios round by round, medians and extremes of them; every server has one thread on one \
+         core, the fleet runs on another; build without debug assertions: {}.",
+        effort.rounds,
+        if cfg!(debug_assertions) { "no" } else { "yes" }
+    );
+    let machine = Machine::of(load_at_start);
+    let left_out = Vec::new();
+    let report = Report { machine, method, peers: arguments.peers.clone(), figures, left_out };
+    say(&report.to_json())?;
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, format!("{:#}\n", report.to_json()))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    if let Some(path) = &arguments.markdown {
+        std::fs::write(path, report.to_markdown()).with_context(|| format!("write {}", path.display()))?;
+    }
+    anyhow::ensure!(report.is_met() || !arguments.counters, "an exact count is wrong");
+    Ok(())
+}
+
+/// Tells on standard error how far a run is.
+fn progress(text: &str) {
+    use std::io::Write;
+    // A closed standard error must not end the run.
+    let _result = writeln!(std::io::stderr(), "bench: {text}");
+}
+
 /// Prints a result.
 fn say(value: &serde_json::Value) -> anyhow::Result<()> {
     use std::io::Write;
@@ -78,11 +169,11 @@ fn say(value: &serde_json::Value) -> anyhow::Result<()> {
 }
 
 fn main() -> anyhow::Result<()> {
+    let client_runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match Arguments::parse().action {
+        Action::Run(arguments) => client_runtime()?.block_on(run(&arguments)),
         Action::Floor(serve) => floor::run(&serve.runtime()?, serve.listen),
-        Action::Fleet(arguments) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run_fleet(&arguments))
-        }
+        Action::Ours(serve) => ours::run(&serve.runtime()?, serve.listen),
+        Action::Fleet(arguments) => client_runtime()?.block_on(run_fleet(&arguments)),
     }
 }
