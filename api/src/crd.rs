@@ -84,22 +84,21 @@ fn finish_root(schema: &mut JSONSchemaProps, kind: Kind) {
         // Every setting has a default, so an object without a spec is complete.
         schema.required = None;
     }
-    let fixed = [
-        ("apiVersion", "string", "Group and version of the object, for example config.openservicemesh.io/v1alpha2."),
-        ("kind", "string", "Kind of the object."),
-        ("metadata", "object", "Name, namespace, labels and annotations of the object."),
-    ];
     let properties = schema.properties.get_or_insert_default();
-    for (name, type_, description) in fixed {
-        properties.insert(
-            name.to_owned(),
-            JSONSchemaProps {
-                type_: Some(type_.to_owned()),
-                description: Some(description.to_owned()),
-                ..JSONSchemaProps::default()
-            },
-        );
+    for (name, description) in [
+        ("apiVersion", "Group and version of the object, for example config.openservicemesh.io/v1alpha2."),
+        ("kind", "Kind of the object."),
+    ] {
+        let text = JSONSchemaProps {
+            type_: Some("string".to_owned()),
+            description: Some(description.to_owned()),
+            ..JSONSchemaProps::default()
+        };
+        properties.insert(name.to_owned(), text);
     }
+    // An API server knows metadata by itself and refuses anything but the type here.
+    let metadata = JSONSchemaProps { type_: Some("object".to_owned()), ..JSONSchemaProps::default() };
+    properties.insert("metadata".to_owned(), metadata);
     for (name, description) in
         [("spec", "What is wanted."), ("status", "What the mesh has made of it. Written by the control plane.")]
     {

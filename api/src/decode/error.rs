@@ -157,12 +157,16 @@ pub(super) fn invalid_field(
             problem: "the field is required; add it".to_owned(),
         };
     }
-    DecodeError::InvalidField {
-        object: object.clone(),
-        field: parent,
-        value: lookup(root, path).map(excerpt),
-        problem: message,
-    }
+    let value = lookup(root, path);
+    let problem = match value {
+        Some(Value::Bool(_)) if !message.contains("expected a boolean") => {
+            format!(
+                "{message}; if a text is meant, put it in quotes: YAML reads a bare off, on, no or yes as a boolean"
+            )
+        }
+        _ => message,
+    };
+    DecodeError::InvalidField { object: object.clone(), field: parent, value: value.map(excerpt), problem }
 }
 
 /// The path in the usual notation. Serde's name for "some variant" is left out.

@@ -136,7 +136,7 @@ fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<Strin
         return None;
     }
     let lower = name.to_lowercase();
-    let allowed = (name.len() / 4).max(1);
+    let allowed = (name.len() / 3).max(1);
     known
         .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= allowed)

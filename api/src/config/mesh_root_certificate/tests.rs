@@ -1,1 +1,49 @@
+use super::*;
 
+fn spec(yaml: &str) -> MeshRootCertificateSpec {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+const TRESOR: &str = "tresor: {ca: {secretRef: {name: osm-ca-bundle, namespace: osm-system}}}";
+const CERT_MANAGER: &str = "certManager: {issuerName: osm-ca, issuerKind: Issuer, issuerGroup: cert-manager.io}";
+
+#[test]
+fn an_object_of_osm_1_2_is_an_active_root_of_cluster_local() {
+    let spec = spec(&format!("provider: {{{TRESOR}}}"));
+    assert_eq!(spec.trust_domain(), "cluster.local");
+    assert_eq!(spec.role(), Role::Active);
+    assert!(!spec.spiffe_enabled());
+    match spec.provider.provider().unwrap() {
+        Provider::Tresor(tresor) => assert_eq!(tresor.ca.secret_ref.name, "osm-ca-bundle"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn none_or_several_providers_are_an_error_that_says_what_to_do() {
+    let none = spec("provider: {}").provider.provider().unwrap_err();
+    assert_eq!(none, ProviderError::Missing);
+    let both = spec(&format!("provider: {{{TRESOR}, {CERT_MANAGER}}}"));
+    assert_eq!(
+        both.provider.provider().unwrap_err().to_string(),
+        "spec.provider: several providers are set (certManager, tresor); keep one"
+    );
+}
+
+#[test]
+fn the_only_provider_is_found_whichever_it_is() {
+    let spec = spec(&format!("role: passive\nprovider: {{{CERT_MANAGER}}}"));
+    assert!(matches!(spec.provider.provider(), Ok(Provider::CertManager(_))));
+    assert_eq!(spec.role(), Role::Passive);
+}
+
+#[test]
+fn a_status_that_osm_wrote_is_kept() {
+    let text = r#"{
+        "state": "somethingElse",
+        "transitionAfter": "2023-01-01T00:00:00Z",
+        "componentStatuses": {"xdsControlPlane": "issuing", "sidecar": "unknown"}
+    }"#;
+    let status: MeshRootCertificateStatus = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_value(status).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
+}
