@@ -2,6 +2,7 @@
 mod cache;
 mod layer;
 mod policy;
+mod references;
 mod resource;
 mod server;
 mod settings;
@@ -17,6 +18,7 @@ pub use policy::{
     Admission, ClientIdentity, CloseReason, Event, Node, Peer, Policy, ProxyName, Refusal, Rejection, Service,
     StreamId, UnknownName, Variant,
 };
+pub use references::DanglingReference;
 pub use resource::{Resource, ResourceError, encodes};
 pub use server::{ClientStatus, Progress, ServeError, Server, ServiceBody, TlsSource, XdsService};
 pub use settings::{Isolation, Settings, StreamSettings};

@@ -28,6 +28,7 @@ use self::sub_stream::{Context, SubStream, parse_nonce};
 use self::subscription::{WILDCARD, Wildcard};
 use crate::cache::{Epoch, HoldBacks, Interest, InterestChange, Published};
 use crate::policy::{CloseReason, Event, Rejection, Service, UnknownName, Variant};
+use crate::resource::Resource;
 use crate::settings::{Isolation, StreamSettings};
 use crate::type_url::TypeUrl;
 use crate::version::Version;
@@ -52,6 +53,9 @@ pub struct Stream {
     synced: Option<Epoch>,
     announced: Option<Epoch>,
 }
+
+/// What waits, what it waits for, and how far that has come.
+type Waiting = (TypeUrl, TypeUrl, Option<Epoch>);
 
 /// A step of make-before-break that waits.
 #[derive(Debug)]
@@ -159,11 +163,33 @@ impl Stream {
     /// What to send next; `None` when there is nothing to say until something happens. Call it again until then.
     pub fn next_response(&mut self, now: Instant) -> Option<Response> {
         let latest = self.latest.clone()?;
+        loop {
+            let before = self.positions();
+            let mut waiting = None;
+            if let Some(response) = self.next_in_order(&latest, now, &mut waiting) {
+                return Some(response);
+            }
+            // Removals wait for types that come later in the order; look again when one of those has moved.
+            let removals_wait = self.types.values().any(|each| each.removals_wait);
+            if !removals_wait || before == self.positions() {
+                self.note_waiting(waiting, now);
+                self.note_synced(&latest);
+                return None;
+            }
+        }
+    }
+
+    /// The first response that is due, by the order of types.
+    fn next_in_order(
+        &mut self,
+        latest: &Arc<Published>,
+        now: Instant,
+        waiting: &mut Option<Waiting>,
+    ) -> Option<Response> {
         let types: Vec<TypeUrl> = self.types.keys().cloned().collect();
-        let mut waiting: Option<(TypeUrl, TypeUrl, Option<Epoch>)> = None;
         for type_url in types {
             let mut sub_stream = self.types.remove(&type_url).expect("the key was just listed");
-            let outgoing = self.step(&mut sub_stream, &latest, now, &mut waiting);
+            let outgoing = self.step(&mut sub_stream, latest, now, waiting);
             self.types.insert(type_url.clone(), sub_stream);
             if let Some(outgoing) = outgoing {
                 if type_url == TypeUrl::Cluster && self.service == Service::Aggregated {
@@ -178,9 +204,13 @@ impl Stream {
                 return Some(outgoing.response);
             }
         }
-        self.note_waiting(waiting, now);
-        self.note_synced(&latest);
         None
+    }
+
+    /// How far each type has come.
+    fn positions(&self) -> Vec<(Option<Epoch>, bool)> {
+        let types = self.types.values();
+        types.map(|each| (each.gate_position().map(|at| at.epoch), each.is_synced())).collect()
     }
 
     /// Looks at the limits of time.
@@ -352,6 +382,9 @@ impl Stream {
         match error {
             None => {
                 if sub_stream.acknowledge(nonce) == Some(true) && sub_stream.rejected.is_none() {
+                    // Noted at once: by the next step newer inputs may have brought new work.
+                    let removals = self.removal_gate(sub_stream, now);
+                    sub_stream.settle_if_done(&self.context(now), &removals);
                     self.events.push(Event::Acknowledged { type_url: sub_stream.type_url.clone(), epoch });
                 }
             }
@@ -559,24 +592,26 @@ impl Stream {
         sub_stream: &mut SubStream,
         latest: &Arc<Published>,
         now: Instant,
-        waiting: &mut Option<(TypeUrl, TypeUrl, Option<Epoch>)>,
+        waiting: &mut Option<Waiting>,
     ) -> Option<sub_stream::Outgoing> {
         let type_url = sub_stream.type_url.clone();
         let aggregated = self.service == Service::Aggregated;
-        if aggregated && is_gated(&type_url) {
+        let target = if aggregated && is_gated(&type_url) {
             let (target, blocker) = self.gate(latest);
-            if let Some(target) = &target {
-                sub_stream.advance(target);
-            }
             if let Some(blocker) = blocker
                 && !sub_stream.subscription.is_nothing()
             {
-                waiting.get_or_insert((type_url.clone(), blocker, target.map(|target| target.epoch)));
+                let position = target.as_ref().map(|target| target.epoch);
+                waiting.get_or_insert((type_url.clone(), blocker, position));
             }
+            target
         } else {
-            sub_stream.advance(latest);
+            Some(Arc::clone(latest))
+        };
+        if let Some(target) = &target {
+            sub_stream.advance(target);
         }
-        let removals = if aggregated { self.removal_gate(sub_stream, now) } else { RemovalGate::default() };
+        let removals = self.removal_gate(sub_stream, now);
         let context = Context {
             variant: self.variant,
             settings: &self.settings,
@@ -595,6 +630,16 @@ impl Stream {
             }
         }
         outgoing
+    }
+
+    fn context(&self, now: Instant) -> Context<'_> {
+        Context {
+            variant: self.variant,
+            settings: &self.settings,
+            hold_backs: &self.hold_backs,
+            unknown_name: &*self.unknown_names,
+            now,
+        }
     }
 
     /// Up to which snapshot the types that refer to the foundations may move, and what keeps them from the latest.
@@ -626,7 +671,7 @@ impl Stream {
     }
 
     fn removal_gate(&self, sub_stream: &SubStream, now: Instant) -> RemovalGate {
-        if sub_stream.outstanding() == 0 {
+        if self.service != Service::Aggregated || sub_stream.outstanding() == 0 {
             return RemovalGate::default();
         }
         let type_url = &sub_stream.type_url;
@@ -651,18 +696,19 @@ impl Stream {
     }
 
     /// A cluster that is sent starts to warm and waits for its endpoints, also for those it had.
-    fn follow_with_endpoints(&mut self, clusters: &[Arc<crate::resource::Resource>]) {
+    fn follow_with_endpoints(&mut self, clusters: &[Arc<Resource>]) {
+        let position = self.types.get(&TypeUrl::Cluster).and_then(|clusters| clusters.gate_position().cloned());
         let Some(endpoints) = self.types.get_mut(&TypeUrl::ClusterLoadAssignment) else {
             return;
         };
         for name in clusters.iter().filter_map(|cluster| cluster.endpoints_name()) {
             if endpoints.subscription.contains(name) {
-                endpoints.must_answer(name);
+                endpoints.send_again(name, position.as_ref());
             }
         }
     }
 
-    fn note_waiting(&mut self, waiting: Option<(TypeUrl, TypeUrl, Option<Epoch>)>, now: Instant) {
+    fn note_waiting(&mut self, waiting: Option<Waiting>, now: Instant) {
         let Some((waiting, waits_for, position)) = waiting else {
             self.stall = None;
             return;

@@ -27,6 +27,8 @@ use crate::version::{SetDigest, Version};
 pub(crate) enum Held {
     /// Whatever it is, the name must be answered: it was just subscribed to.
     Unanswered,
+    /// Something that it waits to be sent again, because what refers to it was sent again.
+    Awaited,
     /// Nothing.
     Absent,
     /// This resource.
@@ -189,6 +191,28 @@ impl SubStream {
         self.forget_in_flight(name);
     }
 
+    /// Notes that a name the client holds must be sent again. `position`: how far the type that refers to it has come;
+    /// this one has come no further until the name is acknowledged.
+    pub(crate) fn send_again(&mut self, name: &Arc<str>, position: Option<&Arc<Published>>) {
+        self.forget_in_flight(name);
+        self.exceptions
+            .entry(Arc::clone(name))
+            .and_modify(|held| {
+                if *held != Held::Unanswered {
+                    *held = Held::Awaited;
+                }
+            })
+            .or_insert(Held::Awaited);
+        let is_ahead = match (&self.settled, position) {
+            (Some(settled), Some(position)) => settled.epoch > position.epoch,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if is_ahead {
+            self.settled = position.cloned();
+        }
+    }
+
     /// Notes what the client says it holds.
     pub(crate) fn claim(&mut self, name: Arc<str>, version: &str) {
         // Another server's version text equals none of ours.
@@ -225,6 +249,20 @@ impl SubStream {
     }
 
     // ---- snapshots ----
+
+    /// Notes that the client has come to `base`, if it has.
+    pub(crate) fn settle_if_done(&mut self, context: &Context<'_>, removals: &RemovalGate) {
+        let Some(base) = self.base.clone() else {
+            return;
+        };
+        let is_settled = self.settled.as_ref().is_some_and(|settled| settled.epoch == base.epoch);
+        if is_settled || self.answer_due || self.rejected.is_some() {
+            return;
+        }
+        if self.scan(context, removals, None).is_done() {
+            self.settled = Some(base);
+        }
+    }
 
     /// Brings `base` to a newer snapshot; what the client holds does not change by that. Not while a response is on its
     /// way, so that one batch is made from one snapshot.
@@ -304,15 +342,19 @@ impl SubStream {
             return Step::Refused;
         }
         match (held, desired) {
-            (Held::Unanswered, Desired::HeldBack) if delta => Step::Remove,
-            (Held::Unanswered, Desired::HeldBack) => Step::NoteAbsent,
+            (Held::Unanswered | Held::Awaited, Desired::HeldBack) if delta => Step::Remove,
+            (Held::Unanswered | Held::Awaited, Desired::HeldBack) => Step::NoteAbsent,
             (_, Desired::HeldBack) => Step::Keep,
-            (Held::Unanswered | Held::Absent, Desired::Silence) | (Held::Absent, Desired::Absent) => Step::Forget,
+            (Held::Unanswered | Held::Awaited | Held::Absent, Desired::Silence) | (Held::Absent, Desired::Absent) => {
+                Step::Forget
+            }
             (Held::Resource(_) | Held::Claimed(_), Desired::Silence) => Step::Keep,
-            (Held::Unanswered, Desired::Absent) if delta => Step::Remove,
+            (Held::Unanswered | Held::Awaited, Desired::Absent) if delta => Step::Remove,
             // State of the world has no words for it.
-            (Held::Unanswered, Desired::Absent) => Step::Forget,
-            (Held::Unanswered | Held::Absent, Desired::Resource(new) | Desired::StandIn(new)) => Step::Send(new),
+            (Held::Unanswered | Held::Awaited, Desired::Absent) => Step::Forget,
+            (Held::Unanswered | Held::Awaited | Held::Absent, Desired::Resource(new) | Desired::StandIn(new)) => {
+                Step::Send(new)
+            }
             (Held::Resource(_) | Held::Claimed(_), Desired::Resource(new)) => {
                 if held.is(Some(&new)) {
                     Step::Forget
@@ -511,7 +553,7 @@ impl SubStream {
                 break;
             }
             bytes += size;
-            scan.unanswered |= *held == Held::Unanswered;
+            scan.unanswered |= matches!(held, Held::Unanswered | Held::Awaited);
             scan.items.push(Item { name: Arc::clone(name), resource });
         }
         for name in forget {
@@ -542,7 +584,7 @@ impl SubStream {
         for (name, held) in &self.exceptions {
             match held {
                 Held::Resource(resource) => state.insert(Arc::clone(name), Arc::clone(resource)),
-                Held::Absent | Held::Unanswered => state.remove(name),
+                Held::Absent | Held::Unanswered | Held::Awaited => state.remove(name),
                 Held::Claimed(_) => None,
             };
         }
@@ -653,7 +695,7 @@ impl SubStream {
         match self.exceptions.get(name) {
             Some(Held::Resource(resource)) => Some(resource.version()),
             Some(Held::Claimed(version)) => Some(*version),
-            Some(Held::Absent | Held::Unanswered) => None,
+            Some(Held::Absent | Held::Unanswered | Held::Awaited) => None,
             None => self.covered(name).map(|resource| resource.version()),
         }
     }
@@ -668,7 +710,7 @@ impl Held {
     /// Whether the client holds exactly this, for sure.
     fn is(&self, resource: Option<&Arc<Resource>>) -> bool {
         match (self, resource) {
-            (Self::Unanswered, _) => false,
+            (Self::Unanswered | Self::Awaited, _) => false,
             (Self::Absent, None) => true,
             (Self::Resource(held), Some(resource)) => held.version() == resource.version(),
             (Self::Claimed(held), Some(resource)) => *held == resource.version(),
@@ -687,6 +729,13 @@ struct Scan {
     refused: bool,
     /// An item answers a new subscription.
     unanswered: bool,
+}
+
+impl Scan {
+    /// Nothing is owed but removals.
+    const fn is_done(&self) -> bool {
+        self.items.is_empty() && !self.refused
+    }
 }
 
 /// The text of a nonce.
