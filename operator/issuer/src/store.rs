@@ -180,7 +180,14 @@ impl CertificateStore {
                 .collect()
         };
         futures::stream::iter(due)
-            .map(|(identity, entry)| async move { self.obtain(&identity, &entry, Need::Due).await.is_ok() })
+            .map(|(identity, entry)| async move {
+                let outcome = self.obtain(&identity, &entry, Need::Due).await;
+                // Nobody else hears of it here; other callers get the error themselves.
+                if let Err(error) = &outcome {
+                    tracing::warn!(%identity, %error, reason = error.reason(), "cannot renew a certificate");
+                }
+                outcome.is_ok()
+            })
             .buffer_unordered(self.signing.renewal_concurrency())
             .fold(Renewed::default(), |sum, ok| async move {
                 Renewed { renewed: sum.renewed + usize::from(ok), failed: sum.failed + usize::from(!ok) }
@@ -241,10 +248,8 @@ impl CertificateStore {
                     self.subscribers.publish(&Change::Leaf(identity.clone()));
                 }
             }
-            Err(error) => {
-                tracing::warn!(%identity, %error, reason = error.reason(), "cannot issue a certificate");
-                self.schedule_changed.notify_one();
-            }
+            // The next attempt may be due before the renewal loop would wake.
+            Err(_) => self.schedule_changed.notify_one(),
         }
         outcome
     }

@@ -317,3 +317,47 @@ fn authorities_outside_of_their_validity_are_refused() {
         check_refused(material.certificate_pem(), key, expected);
     }
 }
+
+/// PEM to DER.
+fn decode(pem: &str) -> Vec<u8> {
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    base64::engine::Engine::decode(&base64::engine::general_purpose::STANDARD, body).unwrap()
+}
+
+#[tokio::test]
+async fn requests_made_by_openssl_are_signed_if_key_and_signature_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = time::OffsetDateTime::now_utc();
+    let material = AuthorityMaterial::generate(AuthorityKey::EcdsaP256, now).unwrap();
+    let issuer = tresor(&material, now).issuer;
+    for (name, algorithm, option, digest, signed) in [
+        ("p256", "EC", "ec_paramgen_curve:P-256", "-sha256", true),
+        ("p384", "EC", "ec_paramgen_curve:P-384", "-sha384", true),
+        ("p384-sha256", "EC", "ec_paramgen_curve:P-384", "-sha256", false),
+        ("p521", "EC", "ec_paramgen_curve:P-521", "-sha512", false),
+        ("rsa2048", "RSA", "rsa_keygen_bits:2048", "-sha256", true),
+        ("rsa2048-sha512", "RSA", "rsa_keygen_bits:2048", "-sha512", true),
+        ("rsa1024", "RSA", "rsa_keygen_bits:1024", "-sha256", false),
+    ] {
+        openssl(folder.path(), &["genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out", "key"]);
+        openssl(folder.path(), &["req", "-new", "-key", "key", "-subj", "/CN=x", digest, "-out", "request"]);
+        let request = osm_issuer::CertificateRequest::new(
+            decode(&read(&folder, "request")).into(),
+            support::workload("bookstore", "bookstore"),
+            osm_issuer::LeafValidity::DEFAULT,
+            now,
+        );
+        match issuer.issue(&request).await {
+            Ok(issued) => {
+                assert!(signed, "{name}");
+                let (_, leaf) = x509_parser::parse_x509_certificate(&issued.chain()[0]).unwrap();
+                let key = openssl(folder.path(), &["pkey", "-in", "key", "-pubout"]);
+                assert_eq!(leaf.public_key().raw, decode(&key), "{name}");
+            }
+            Err(error) => {
+                assert!(!signed, "{name}: {error}");
+                assert_eq!(error.reason(), "BadRequest", "{name}: {error}");
+            }
+        }
+    }
+}

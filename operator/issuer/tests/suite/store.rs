@@ -487,3 +487,68 @@ fn validity_and_key_size_keep_to_the_bounds() {
         assert_eq!(RsaKeySize::at_least(bits).unwrap_err().given, bits);
     }
 }
+
+#[tokio::test]
+async fn concurrent_rotations_of_one_identity_share_one_issuance() {
+    let (store, gate, _) = gated(1, StoreConfig::default());
+    let identity = workload("bookstore", "bookstore");
+    let first = store.certificate(&identity).await.unwrap();
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let (store, identity) = (store.clone(), identity.clone());
+            tokio::spawn(async move { store.rotate_now(&identity).await.unwrap() })
+        })
+        .collect();
+    // One is with the issuer; by then all others have been polled once, because the runtime has one thread.
+    until(|| gate.requests() == 2).await;
+    tokio::task::yield_now().await;
+    gate.open.add_permits(100);
+    let mut serials = std::collections::BTreeSet::new();
+    for call in calls {
+        serials.insert(call.await.unwrap().serial().to_owned());
+    }
+    assert_eq!(serials.len(), 1);
+    assert!(!serials.contains(first.serial()));
+    assert_eq!(gate.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_hangs_is_given_up_and_does_not_hold_its_place() {
+    let config = StoreConfig { max_issuing: NonZeroUsize::MIN, ..StoreConfig::default() };
+    let (store, gate, clock) = gated(0, config);
+    let started = tokio::time::Instant::now();
+    for account in ["first", "second"] {
+        let error = store.certificate(&workload("bookstore", account)).await.unwrap_err();
+        assert_eq!(error.reason(), "IssuerUnreachable");
+        assert_eq!(error.blame(), &origin());
+        assert!(error.to_string().contains("no answer within 30 seconds"), "{error}");
+    }
+    assert_eq!(started.elapsed().as_secs(), 60);
+    gate.open.add_permits(10);
+    clock.advance(time::Duration::minutes(1));
+    assert!(store.certificate(&workload("bookstore", "first")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_renewal_loop_tries_again_after_a_failure_as_soon_as_advised() {
+    let (store, gate, clock) = gated(100, StoreConfig::default());
+    let identity = workload("bookstore", "bookstore");
+    store.trust_bundle().await.unwrap();
+    let running = tokio::spawn({
+        let store = store.clone();
+        async move { store.run().await }
+    });
+    let mut changes = store.subscribe();
+    let soon =
+        IssueError::Unreachable { remote: origin(), message: "busy".to_owned(), retry_after: Duration::from_secs(2) };
+    gate.fail_with(Some(soon.clone()));
+    assert_eq!(store.certificate(&identity).await.unwrap_err(), soon);
+    gate.fail_with(None);
+    // The store's clock has moved by the time the loop wakes.
+    let started = tokio::time::Instant::now();
+    clock.advance(time::Duration::seconds(3));
+    assert_eq!(changes.next().await, Change::Leaf(identity.clone()));
+    assert!(started.elapsed() <= Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(store.status()[0].failure, None);
+    running.abort();
+}
