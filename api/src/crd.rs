@@ -4,6 +4,8 @@
 //! conversion webhook, all served versions, and schemas in the manner of OSM's (no `nullable`, no formats that an API server
 //! does not know).
 
+mod columns;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
     JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -30,6 +32,7 @@ pub fn custom_resource_definition(kind: Kind) -> Option<CustomResourceDefinition
     crd.spec.conversion = Some(CustomResourceConversion { strategy: "None".to_owned(), webhook: None });
     crd.spec.names.list_kind = Some(format!("{kind}List"));
     let mut stored = crd.spec.versions.swap_remove(0);
+    stored.additional_printer_columns = Some(columns::of(kind));
     if let Some(schema) = stored.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
         finish_root(schema, kind);
     }

@@ -43,11 +43,13 @@ pub fn decode(value: Value, strictness: Strictness) -> Result<Object, DecodeErro
     let (kind, version) = identify(&fields)?;
     let object = normalise(&mut fields, kind)?;
     if kind.ownership() == Ownership::Own {
-        remove_nulls(fields.get_mut("spec"));
+        if let Some(spec) = fields.get_mut("spec") {
+            remove_nulls(spec);
+        }
         if strictness == Strictness::Strict {
             let unknown = unknown_fields::find(kind, version, &fields);
             if !unknown.is_empty() {
-                return Err(DecodeError::UnknownFields { object, fields: unknown });
+                return Err(DecodeError::UnknownFields { object: Box::new(object), fields: unknown });
             }
         }
     }
@@ -114,20 +116,14 @@ fn normalise(fields: &mut Map<String, Value>, kind: Kind) -> Result<ObjectRef, D
 }
 
 /// Removes the members of objects whose value is null, at any depth; elements of lists stay.
-fn remove_nulls(value: Option<&mut Value>) {
+fn remove_nulls(value: &mut Value) {
     match value {
-        Some(Value::Object(fields)) => {
+        Value::Object(fields) => {
             fields.retain(|_, value| !value.is_null());
-            for value in fields.values_mut() {
-                remove_nulls(Some(value));
-            }
+            fields.values_mut().for_each(remove_nulls);
         }
-        Some(Value::Array(elements)) => {
-            for element in elements {
-                remove_nulls(Some(element));
-            }
-        }
-        _ => {}
+        Value::Array(elements) => elements.iter_mut().for_each(remove_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -172,15 +168,16 @@ fn with_path<T: DeserializeOwned>(value: &Value, object: &ObjectRef) -> Result<T
         Err(error) => error,
     };
     let in_status = error.path().to_string();
-    if in_status == "status" || in_status.starts_with("status.") {
-        if let Value::Object(fields) = value {
+    let is_status = in_status == "status" || in_status.starts_with("status.");
+    match value {
+        Value::Object(fields) if is_status => {
             let mut without_status = fields.clone();
             without_status.remove("status");
-            return serde_path_to_error::deserialize(&Value::Object(without_status))
-                .map_err(|error| error::invalid_field(object, value, &error));
+            serde_path_to_error::deserialize(&Value::Object(without_status))
+                .map_err(|error| error::invalid_field(object, value, &error))
         }
+        _ => Err(error::invalid_field(object, value, &error)),
     }
-    Err(error::invalid_field(object, value, &error))
 }
 
 fn type_of(value: &Value) -> &'static str {

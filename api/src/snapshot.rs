@@ -22,39 +22,7 @@ pub const MAX_CONTRIBUTORS: usize = 64;
     shortname = "psnap",
     category = "mesh",
     doc = "What the mesh sends to the proxies of one workload identity, and what became of it. Written by the control plane, \
-           one object per ServiceAccount that has proxies; changing it changes nothing.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether every connected proxy runs this version."
-    ),
-    printcolumn(
-        name = "Synced",
-        type_ = "string",
-        json_path = ".status.proxies.summary",
-        description = "Proxies that run this version, of all that are connected."
-    ),
-    printcolumn(
-        name = "Rejected",
-        type_ = "integer",
-        json_path = ".status.proxies.rejected",
-        description = "Proxies that refused a part of this version."
-    ),
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.version",
-        description = "Hash of the content."
-    ),
-    printcolumn(
-        name = "Clusters",
-        type_ = "integer",
-        json_path = ".status.resources.clusters",
-        priority = 1,
-        description = "Clusters in this version."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+           one object per ServiceAccount that has proxies; changing it changes nothing."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProxySnapshotSpec {

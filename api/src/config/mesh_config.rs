@@ -31,33 +31,7 @@ use crate::value::{Complaint, is_default};
     derive = "PartialEq",
     shortname = "meshconfig",
     category = "mesh",
-    doc = "Settings of the whole mesh. The mesh reads the object osm-mesh-config in the namespace of its control plane.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether every proxy runs with these settings."
-    ),
-    printcolumn(
-        name = "Proxies",
-        type_ = "string",
-        json_path = ".status.propagation.acked",
-        description = "Proxies that have acknowledged these settings, of all that are connected."
-    ),
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.version",
-        description = "Version of the control plane that applies these settings."
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        priority = 1,
-        description = "Why the object is ready or not."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    doc = "Settings of the whole mesh. The mesh reads the object osm-mesh-config in the namespace of its control plane."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MeshConfigSpec {

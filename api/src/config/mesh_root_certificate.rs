@@ -24,41 +24,7 @@ const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
     shortname = "mrc",
     category = "mesh",
     doc = "A root of trust of the mesh: who issues certificates from it, and the part it plays in a rotation. \
-           Lives in the namespace of the control plane.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether the root plays its role on every proxy."
-    ),
-    printcolumn(
-        name = "Role",
-        type_ = "string",
-        json_path = ".spec.role",
-        description = "The part the root is to play."
-    ),
-    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "How far it has come."),
-    printcolumn(
-        name = "Expires",
-        type_ = "string",
-        json_path = ".status.expires",
-        description = "When the root certificate ends."
-    ),
-    printcolumn(
-        name = "Acked",
-        type_ = "string",
-        json_path = ".status.propagation.acked",
-        priority = 1,
-        description = "Proxies that have acknowledged the newest step, of all that are connected."
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        priority = 1,
-        description = "Why the object is ready or not."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+           Lives in the namespace of the control plane."
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [

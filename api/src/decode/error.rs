@@ -56,7 +56,7 @@ pub enum DecodeError {
     #[error("{object}: {}", list(.fields))]
     UnknownFields {
         /// The object.
-        object: ObjectRef,
+        object: Box<ObjectRef>,
         /// The fields; at least one.
         fields: Vec<UnknownField>,
     },
@@ -67,7 +67,7 @@ pub enum DecodeError {
     )]
     InvalidField {
         /// The object.
-        object: ObjectRef,
+        object: Box<ObjectRef>,
         /// Path of the field, for example `spec.rules[0].kind`.
         field: String,
         /// The value as JSON, shortened; absent when the field is.
@@ -151,7 +151,7 @@ pub(super) fn invalid_field(
     if let Some(name) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
         let field = if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
         return DecodeError::InvalidField {
-            object: object.clone(),
+            object: Box::new(object.clone()),
             field,
             value: None,
             problem: "the field is required; add it".to_owned(),
@@ -166,7 +166,7 @@ pub(super) fn invalid_field(
         }
         _ => message,
     };
-    DecodeError::InvalidField { object: object.clone(), field: parent, value: value.map(excerpt), problem }
+    DecodeError::InvalidField { object: Box::new(object.clone()), field: parent, value: value.map(excerpt), problem }
 }
 
 /// The path in the usual notation. Serde's name for "some variant" is left out.

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 
+#[allow(clippy::needless_pass_by_value, reason = "callers build the value in place")]
 fn traffic_target(spec: Value) -> Value {
     json!({
         "apiVersion": "access.smi-spec.io/v1alpha3",
@@ -11,6 +12,7 @@ fn traffic_target(spec: Value) -> Value {
     })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "callers build the value in place")]
 fn mesh_config(version: &str, spec: Value) -> Value {
     json!({
         "apiVersion": format!("config.openservicemesh.io/{version}"),

@@ -17,11 +17,11 @@ enum Shape {
     /// Any value: a scalar, or a place whose content is not described.
     Anything,
     /// An object with these fields and no others.
-    Fields(BTreeMap<String, Shape>),
+    Fields(BTreeMap<String, Self>),
     /// An object with any fields, each of this shape.
-    Map(Box<Shape>),
+    Map(Box<Self>),
     /// A list of elements of this shape.
-    List(Box<Shape>),
+    List(Box<Self>),
 }
 
 /// Schemas by kind and version, as the Rust types have them.

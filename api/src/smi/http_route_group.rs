@@ -21,26 +21,7 @@ use crate::status::PolicyStatus;
     derive = "PartialEq",
     shortname = "htr",
     category = "mesh",
-    doc = "Named sets of HTTP requests, to which TrafficTargets and TrafficSplits refer.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether every proxy concerned knows the routes."
-    ),
-    printcolumn(
-        name = "Acked",
-        type_ = "string",
-        json_path = ".status.propagation.acked",
-        description = "Proxies that have acknowledged the routes, of all that they concern."
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why the routes are ready or not."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    doc = "Named sets of HTTP requests, to which TrafficTargets and TrafficSplits refer."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteGroupSpec {

@@ -20,26 +20,7 @@ use crate::value::{Complaint, Port};
     derive = "PartialEq",
     shortname = "tr",
     category = "mesh",
-    doc = "A set of TCP ports, to which TrafficTargets refer.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether every proxy concerned knows the ports."
-    ),
-    printcolumn(
-        name = "Acked",
-        type_ = "string",
-        json_path = ".status.propagation.acked",
-        description = "Proxies that have acknowledged the ports, of all that they concern."
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why the ports are ready or not."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    doc = "A set of TCP ports, to which TrafficTargets refer."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TcpRouteSpec {

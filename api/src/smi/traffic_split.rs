@@ -21,32 +21,7 @@ use crate::value::Complaint;
     derive = "PartialEq",
     shortname = "ts",
     category = "mesh",
-    doc = "Divides the calls to a service (the apex) among other services by weight.",
-    printcolumn(
-        name = "Service",
-        type_ = "string",
-        json_path = ".spec.service",
-        description = "The service whose calls are divided."
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether every proxy concerned divides its calls so."
-    ),
-    printcolumn(
-        name = "Acked",
-        type_ = "string",
-        json_path = ".status.propagation.acked",
-        description = "Proxies that have acknowledged the split, of all that it concerns."
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why the split is ready or not."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    doc = "Divides the calls to a service (the apex) among other services by weight."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficSplitSpec {

@@ -22,33 +22,7 @@ use crate::status::PolicyStatus;
     shortname = "tt",
     category = "mesh",
     doc = "Lets workloads (sources) call another workload (destination) by the routes of its rules. What no TrafficTarget \
-           allows is refused, unless the mesh is permissive.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether every proxy concerned enforces the policy."
-    ),
-    printcolumn(
-        name = "Acked",
-        type_ = "string",
-        json_path = ".status.propagation.acked",
-        description = "Proxies that have acknowledged the policy, of all that it concerns."
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why the policy is ready or not."
-    ),
-    printcolumn(
-        name = "Destination",
-        type_ = "string",
-        json_path = ".spec.destination.name",
-        priority = 1,
-        description = "The identity that may be called."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+           allows is refused, unless the mesh is permissive."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficTargetSpec {
