@@ -119,6 +119,12 @@ pub fn passthrough_cluster() -> Resource {
     Resource::new(&towards_original_destination(cluster, None), [])
 }
 
+/// What stands in for a cluster that was asked for by `name` and does not exist: it has no endpoints, so a request gets 503
+/// at once instead of waiting.
+pub fn unreachable_cluster(name: &str) -> Resource {
+    Resource::new(&mirrored_cluster(name.to_owned(), DiscoveryType::Static), [])
+}
+
 /// The collector's cluster. Needed before any listener when tracing is on: Envoy refuses a listener that traces to a
 /// cluster it does not know.
 pub fn tracing_cluster(tracing: &Tracing) -> Resource {

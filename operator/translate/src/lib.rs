@@ -64,7 +64,10 @@ mod route;
 mod secrets;
 mod tls;
 
-pub use cluster::{ClusterResources, clusters, external_authorization_cluster, passthrough_cluster, tracing_cluster};
+pub use cluster::{
+    ClusterResources, clusters, external_authorization_cluster, passthrough_cluster, tracing_cluster,
+    unreachable_cluster,
+};
 pub use endpoint::endpoints;
 pub use listener::{
     exact_listener, exact_listener_ports, inbound, outbound_http_listener, outbound_listener, outside_listener,

@@ -1,0 +1,18 @@
+//! Translations as real Envoys take them: in validate mode, and live on the loopback addresses over a delta ADS stream.
+//!
+//! Every test runs on the oldest and the newest Envoy claimed. `OSM_ENVOY_DIR` names a directory that holds
+//! `1.36.2/envoy` and `1.40.0/envoy`; without it the tests fail.
+//!
+//! Nothing redirects connections here, so listeners are moved to loopback addresses of their own: `127.0.0.x` plays the
+//! ClusterIP or the pod's address. Everything else is the bytes that a proxy in a pod would get.
+
+mod ads;
+mod application;
+mod certificates;
+mod envoy;
+mod fixture;
+mod http;
+mod inbound;
+mod outbound;
+mod tcp;
+mod validate;
