@@ -16,6 +16,9 @@ use crate::object::{MeshObject, Object, ObjectRef};
 /// Namespace of an object that names none, as kubectl has it without further configuration.
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// Deepest nesting of lists and objects that is looked at; no kind needs more than a fraction of it.
+const MAX_DEPTH: usize = 128;
+
 /// What to do with fields that a kind of ours does not have. Kubernetes' own kinds are always decoded leniently, because newer
 /// clusters have fields that we do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +39,9 @@ pub enum Strictness {
 /// ([`DecodeError::UnknownKind`], which most callers ignore); the version is not one of the kind's; a field is missing, has a
 /// wrong type or, with [`Strictness::Strict`], is unknown. No JSON makes this function panic.
 pub fn decode(value: Value, strictness: Strictness) -> Result<Object, DecodeError> {
+    if is_too_deep(&value) {
+        return Err(DecodeError::TooDeep { most: MAX_DEPTH });
+    }
     let mut fields = match value {
         Value::Object(fields) => fields,
         other => return Err(DecodeError::NotAnObject { found: type_of(&other) }),
@@ -54,6 +60,22 @@ pub fn decode(value: Value, strictness: Strictness) -> Result<Object, DecodeErro
         }
     }
     typed(kind, version, &Value::Object(fields), &object)
+}
+
+/// Whether lists and objects are nested so deeply that functions which call themselves could run out of stack.
+fn is_too_deep(value: &Value) -> bool {
+    let mut pending = vec![(value, 0)];
+    while let Some((value, depth)) = pending.pop() {
+        if depth > MAX_DEPTH {
+            return true;
+        }
+        match value {
+            Value::Object(fields) => pending.extend(fields.values().map(|value| (value, depth + 1))),
+            Value::Array(elements) => pending.extend(elements.iter().map(|value| (value, depth + 1))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    false
 }
 
 /// Kind and version by `apiVersion` and `kind`.

@@ -45,7 +45,7 @@ pub use reasons::{
 pub use smi::{
     HttpMatch, HttpMethod, HttpRouteGroup, HttpRouteGroupSpec, IdentityReference, TcpMatch, TcpRoute, TcpRouteSpec,
     TrafficSplit, TrafficSplitBackend, TrafficSplitMatch, TrafficSplitMatchKind, TrafficSplitSpec, TrafficTarget,
-    TrafficTargetRule, TrafficTargetRuleKind, TrafficTargetSpec, v1alpha4,
+    TrafficTargetRule, TrafficTargetRuleKind, TrafficTargetSpec,
 };
 pub use snapshot::{
     MAX_CONTRIBUTORS, ProxyCounts, ProxySnapshot, ProxySnapshotSpec, ProxySnapshotStatus, ResourceCounts,

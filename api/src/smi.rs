@@ -8,7 +8,7 @@ mod traffic_target;
 pub use http_route_group::{HttpMatch, HttpMethod, HttpRouteGroup, HttpRouteGroupSpec};
 pub use tcp_route::{TcpMatch, TcpRoute, TcpRouteSpec};
 pub use traffic_split::{
-    TrafficSplit, TrafficSplitBackend, TrafficSplitMatch, TrafficSplitMatchKind, TrafficSplitSpec, v1alpha4,
+    TrafficSplit, TrafficSplitBackend, TrafficSplitMatch, TrafficSplitMatchKind, TrafficSplitSpec,
 };
 pub use traffic_target::{
     IdentityReference, TrafficTarget, TrafficTargetRule, TrafficTargetRuleKind, TrafficTargetSpec,

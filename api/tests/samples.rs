@@ -8,10 +8,7 @@ fn documents(yaml: &str) -> Vec<Value> {
 }
 
 fn decode_all(yaml: &str) -> Vec<Object> {
-    documents(yaml)
-        .into_iter()
-        .map(|value| decode(value, Strictness::Strict).unwrap_or_else(|error| panic!("{error}")))
-        .collect()
+    documents(yaml).into_iter().map(|value| decode(value, Strictness::Strict).expect("OSM accepted it")).collect()
 }
 
 const MANUAL: &str = include_str!("samples/bookstore-manual.yaml");

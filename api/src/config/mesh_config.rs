@@ -59,10 +59,10 @@ impl MeshConfigSpec {
         CertificateSpec::service_validity(self.certificate.as_ref())
     }
 
-    /// Size of RSA keys of workloads in bits: `spec.certificate.certKeyBitSize`, 2048 when it is missing or not within 2048
-    /// to 4096.
-    pub fn certificate_key_bits(&self) -> crate::Effective<u16> {
-        CertificateSpec::key_bits(self.certificate.as_ref())
+    /// Size of RSA keys of workloads in bits: `spec.certificate.certKeyBitSize`, 2048 when it is not within 2048 to 4096.
+    /// `None` when the section is missing: nobody asked for RSA, and the mesh is free to use another kind of key.
+    pub fn rsa_key_bits(&self) -> crate::Effective<Option<u16>> {
+        CertificateSpec::rsa_key_bits(self.certificate.as_ref())
     }
 
     /// All that is wrong with values that the schema accepts, each with the value that is used instead.
@@ -71,7 +71,7 @@ impl MeshConfigSpec {
         complaints.extend(self.traffic.complaints());
         complaints.extend(self.observability.complaints());
         complaints.extend(self.service_certificate_validity().complaint);
-        complaints.extend(self.certificate_key_bits().complaint);
+        complaints.extend(self.rsa_key_bits().complaint);
         if let Some(gateway) = self.certificate.as_ref().and_then(|certificate| certificate.ingress_gateway.as_ref()) {
             complaints.extend(gateway.validity().complaint);
         }

@@ -20,6 +20,12 @@ pub enum DecodeError {
         /// What it is.
         found: &'static str,
     },
+    /// Lists and objects are nested too deeply.
+    #[error("the object is nested more than {most} levels deep; no kind needs that")]
+    TooDeep {
+        /// The most levels that are allowed.
+        most: usize,
+    },
     /// A field without which nobody knows what the object is.
     #[error(
         "{}: {field} is missing or is not a text; every object needs apiVersion, kind and metadata.name",
@@ -83,6 +89,7 @@ impl DecodeError {
         match self {
             Self::UnknownFields { object, .. } | Self::InvalidField { object, .. } => Some(object),
             Self::NotAnObject { .. }
+            | Self::TooDeep { .. }
             | Self::NotIdentified { .. }
             | Self::UnknownKind { .. }
             | Self::UnsupportedVersion { .. } => None,
@@ -96,7 +103,7 @@ impl DecodeError {
             Self::InvalidField { field, .. } => Some(field),
             Self::NotIdentified { field, .. } => Some(field),
             Self::UnsupportedVersion { .. } => Some("apiVersion"),
-            Self::NotAnObject { .. } | Self::UnknownKind { .. } => None,
+            Self::NotAnObject { .. } | Self::TooDeep { .. } | Self::UnknownKind { .. } => None,
         }
     }
 

@@ -240,3 +240,15 @@ fn kubernetes_own_kinds_are_read_leniently() {
     let error = decode(bad, Strictness::Strict).unwrap_err();
     assert_eq!(error.field(), Some("spec.ports[0].port"), "{error}");
 }
+
+#[test]
+fn bottomless_objects_are_refused() {
+    let mut bottomless = Value::Null;
+    for _ in 0..3_000 {
+        bottomless = Value::Array(vec![bottomless]);
+    }
+    let mut value = mesh_config("v1alpha2", json!({}));
+    value["spec"] = bottomless;
+    let error = decode(value, Strictness::Lenient).unwrap_err();
+    assert!(matches!(error, DecodeError::TooDeep { .. }), "{error}");
+}

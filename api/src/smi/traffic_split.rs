@@ -34,12 +34,6 @@ pub struct TrafficSplitSpec {
     pub backends: Vec<TrafficSplitBackend>,
 }
 
-/// Version v1alpha4 of TrafficSplit.
-pub mod v1alpha4 {
-    /// The same type as version v1alpha2: both versions accept the same fields.
-    pub type TrafficSplit = super::TrafficSplit;
-}
-
 /// HTTP requests, by reference to an object in the namespace of the TrafficSplit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct TrafficSplitMatch {

@@ -9,7 +9,7 @@ use crate::value::{Complaint, Effective, parse_duration};
 
 const DEFAULT_VALIDITY: Duration = Duration::from_secs(24 * 60 * 60);
 const SHORTEST_VALIDITY: Duration = Duration::from_secs(10 * 60);
-const DEFAULT_KEY_BITS: u16 = 2048;
+const FEWEST_KEY_BITS: u16 = 2048;
 const MOST_KEY_BITS: u16 = 4096;
 
 /// Certificates of workloads and of the ingress gateway.
@@ -35,14 +35,14 @@ impl CertificateSpec {
         }
     }
 
-    pub(super) fn key_bits(section: Option<&Self>) -> Effective<u16> {
+    pub(super) fn rsa_key_bits(section: Option<&Self>) -> Effective<Option<u16>> {
         let Some(section) = section else {
-            return Effective::good(DEFAULT_KEY_BITS);
+            return Effective::good(None);
         };
         match u16::try_from(section.cert_key_bit_size) {
-            Ok(bits @ DEFAULT_KEY_BITS..=MOST_KEY_BITS) => Effective::good(bits),
+            Ok(bits @ FEWEST_KEY_BITS..=MOST_KEY_BITS) => Effective::good(Some(bits)),
             _ => Effective::instead(
-                DEFAULT_KEY_BITS,
+                Some(FEWEST_KEY_BITS),
                 Complaint {
                     field: "spec.certificate.certKeyBitSize".to_owned(),
                     value: section.cert_key_bit_size.to_string(),

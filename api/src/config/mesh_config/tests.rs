@@ -36,7 +36,7 @@ fn an_empty_spec_has_osms_defaults() {
     assert_eq!(tracing.address("osm-system"), "jaeger.osm-system.svc.cluster.local");
     assert_eq!(tracing.endpoint(), "/api/v2/spans");
     assert_eq!(spec.service_certificate_validity().value, Duration::from_secs(86_400));
-    assert_eq!(spec.certificate_key_bits().value, 2048);
+    assert_eq!(spec.rsa_key_bits().value, None);
     assert!(!spec.feature_flags.enable_wasm_stats());
     assert!(!spec.feature_flags.enable_ingress_backend_policy());
     assert!(!spec.feature_flags.enable_envoy_active_health_checks());
@@ -104,7 +104,7 @@ fn values_that_cannot_be_used_are_replaced_and_complained_of() {
     );
     assert_eq!(spec.sidecar.config_resync_interval().value, None);
     assert_eq!(spec.service_certificate_validity().value, Duration::from_secs(600));
-    assert_eq!(spec.certificate_key_bits().value, 2048);
+    assert_eq!(spec.rsa_key_bits().value, Some(2048));
     let gateway = spec.certificate.unwrap().ingress_gateway.unwrap();
     let validity = gateway.validity();
     assert_eq!(validity.value, Duration::from_secs(86_400));
@@ -127,7 +127,7 @@ fn values_at_the_edges_are_used() {
     assert_eq!(spec.sidecar.config_resync_interval().value, Some(Duration::from_secs(30)));
     assert_eq!(spec.sidecar.max_data_plane_connections(), Some(1));
     assert_eq!(spec.service_certificate_validity().value, Duration::from_secs(600));
-    assert_eq!(spec.certificate_key_bits().value, 4096);
+    assert_eq!(spec.rsa_key_bits().value, Some(4096));
     for unlimited in [0, -1] {
         let spec = self::spec(&format!("sidecar: {{maxDataPlaneConnections: {unlimited}}}"));
         assert_eq!(spec.sidecar.max_data_plane_connections(), None);
