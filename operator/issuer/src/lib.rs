@@ -14,6 +14,27 @@
 //! What this crate is not: it knows neither Kubernetes nor Envoy, reads no object and serves nothing. Which identities
 //! are wanted, and where leaves and trust bundles go, is the operator's business.
 //!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use osm_issuer::tresor::{AuthorityKey, AuthorityMaterial, TresorConfig};
+//! use osm_issuer::*;
+//!
+//! let clock = Clock::system();
+//! let material = AuthorityMaterial::generate(AuthorityKey::EcdsaP256, clock.now())?;
+//! let origin = Blame::Secret { namespace: "osm-system".into(), name: "osm-ca-bundle".into() };
+//! let signing = IssuerConfig::Tresor(TresorConfig { material, origin }).build(clock.now())?;
+//! let issuers = Issuers { signing, validating: Vec::new() };
+//! let store = CertificateStore::new(issuers, StoreConfig::default(), clock);
+//!
+//! let workload = WorkloadIdentity::new(TrustDomain::new("cluster.local")?, "bookstore", "bookstore-v1")?;
+//! let leaf = store.certificate(&PeerIdentity::Workload(workload)).await?;
+//! assert!(leaf.material().certificate_chain_pem().starts_with("-----BEGIN CERTIFICATE-----"));
+//! assert_eq!(store.trust_bundle().await?.roots().len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Private keys are wiped when dropped, and print as `[redacted]`; the one way to one is
 //! [`SecretMaterial::expose_private_key_pem`].
 
