@@ -446,13 +446,13 @@ impl Stream {
             return true;
         }
         let unsubscribes = names.is_empty() && sub_stream.subscription.has_named;
-        if nonce.is_some() && nonce == sub_stream.older_nonce {
+        if sub_stream.older_nonce == Some(nonce) {
             return true;
         }
         if unsubscribes && nonce == sub_stream.answered_nonce {
             // The client will ignore what is on its way, and go on with this nonce.
             sub_stream.flight = None;
-            sub_stream.older_nonce = nonce;
+            sub_stream.older_nonce = Some(nonce);
             return true;
         }
         false
@@ -484,11 +484,7 @@ impl Stream {
             sub_stream.subscription.names().iter().filter(|name| !named.contains(name.as_ref())).cloned().collect();
         self.set_wildcard(sub_stream, wildcard);
         for name in dropped {
-            sub_stream.subscription.remove(&name);
-            let still_covered = sub_stream.subscription.is_wildcard();
-            if !still_covered {
-                sub_stream.forget(&name);
-            }
+            sub_stream.drop_name(&name);
             self.note_interest(&type_url, Interest::Name(name), false);
         }
         let names: Vec<Arc<str>> = named.into_iter().map(|name| self.shared_name(&type_url, name)).collect();

@@ -19,9 +19,16 @@ pub(crate) struct Item {
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) nonce: u64,
+    /// Sorted by name.
     pub(crate) items: Vec<Item>,
     /// The version text it carries.
     pub(crate) set: Version,
+}
+
+impl Part {
+    fn position(&self, name: &str) -> Option<usize> {
+        self.items.binary_search_by(|item| item.name.as_ref().cmp(name)).ok()
+    }
 }
 
 /// The responses that bring a client to one snapshot. There is at most one flight for each type of a stream; a large
@@ -49,9 +56,20 @@ impl Flight {
         Some(self.parts.remove(position))
     }
 
+    /// Whether a resource of this name is on its way.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.parts
+            .iter()
+            .any(|part| part.position(name).is_some_and(|position| part.items[position].resource.is_some()))
+    }
+
     /// An answer no longer says anything about this name.
     pub(crate) fn forget(&mut self, name: &str) {
-        self.retain(|other| other != name);
+        for part in &mut self.parts {
+            if let Some(position) = part.position(name) {
+                part.items.remove(position);
+            }
+        }
     }
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {

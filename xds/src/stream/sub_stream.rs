@@ -27,6 +27,8 @@ use crate::version::{SetDigest, Version};
 pub(crate) enum Held {
     /// Whatever it is, the name must be answered: it was just subscribed to.
     Unanswered,
+    /// The same, and the client may still hold what it was sent before.
+    Reasked,
     /// Something that it waits to be sent again, because what refers to it was sent again.
     Awaited,
     /// Nothing.
@@ -74,6 +76,8 @@ enum Step {
     Wait,
     /// The client refused exactly this.
     Refused,
+    /// The client refused exactly this, which is to hold nothing under the name.
+    RemovalRefused,
     Send(Arc<Resource>),
     Remove,
 }
@@ -119,8 +123,8 @@ pub(crate) struct SubStream {
     /// Number of the newest response.
     pub(crate) last_nonce: Option<u64>,
     /// State of the world: the nonce that the client keeps using after it unsubscribed from everything while a
-    /// response was on its way, which it then ignores.
-    pub(crate) older_nonce: Option<u64>,
+    /// response was on its way, which it then ignores. `Some(None)`: it has none yet.
+    pub(crate) older_nonce: Option<Option<u64>>,
     /// State of the world: the newest nonce that the client acknowledged or refused.
     pub(crate) answered_nonce: Option<u64>,
     pub(crate) last_rejection: Option<LastRejection>,
@@ -185,9 +189,27 @@ impl SubStream {
         self.flight_retain_covered();
     }
 
+    /// Ends the subscription to a name in the state-of-the-world form. What a wildcard does not cover either is left
+    /// out of the next complete state.
+    pub(crate) fn drop_name(&mut self, name: &Arc<str>) {
+        let held = self.covered(name);
+        self.subscription.remove(name);
+        if !self.subscription.is_wildcard() {
+            self.forget(name);
+        } else if let Some(held) = held
+            && self.covered(name).is_none()
+        {
+            self.exceptions.entry(Arc::clone(name)).or_insert(Held::Resource(held));
+        }
+    }
+
     /// Notes that a name must be answered.
     pub(crate) fn must_answer(&mut self, name: &Arc<str>) {
-        self.exceptions.insert(Arc::clone(name), Held::Unanswered);
+        let may_hold = self.acknowledged(name).is_some()
+            || matches!(self.exceptions.get(name), Some(Held::Reasked | Held::Awaited))
+            || self.flight.as_ref().is_some_and(|flight| flight.has(name));
+        let held = if may_hold { Held::Reasked } else { Held::Unanswered };
+        self.exceptions.insert(Arc::clone(name), held);
         self.forget_in_flight(name);
     }
 
@@ -198,7 +220,7 @@ impl SubStream {
         self.exceptions
             .entry(Arc::clone(name))
             .and_modify(|held| {
-                if *held != Held::Unanswered {
+                if !held.is_asked() {
                     *held = Held::Awaited;
                 }
             })
@@ -236,8 +258,9 @@ impl SubStream {
         if let Some(flight) = &mut self.flight {
             flight.forget(name);
         }
-        if let Some(rejected) = &mut self.rejected {
-            rejected.items.remove(name);
+        // One of what was refused together has changed.
+        if self.rejected.as_ref().is_some_and(|rejected| rejected.items.contains_key(name)) {
+            self.rejected = None;
         }
     }
 
@@ -339,22 +362,26 @@ impl SubStream {
         let delta = context.variant == Variant::Delta;
         let full_state = self.is_full_state(context.variant);
         if !full_state && self.is_refused(name, &desired) {
-            return Step::Refused;
+            return match desired {
+                Desired::Absent => Step::RemovalRefused,
+                _ => Step::Refused,
+            };
         }
         match (held, desired) {
-            (Held::Unanswered | Held::Awaited, Desired::HeldBack) if delta => Step::Remove,
-            (Held::Unanswered | Held::Awaited, Desired::HeldBack) => Step::NoteAbsent,
+            (Held::Unanswered | Held::Reasked | Held::Awaited, Desired::HeldBack) if delta => Step::Remove,
+            (Held::Unanswered | Held::Reasked | Held::Awaited, Desired::HeldBack) => Step::NoteAbsent,
             (_, Desired::HeldBack) => Step::Keep,
-            (Held::Unanswered | Held::Awaited | Held::Absent, Desired::Silence) | (Held::Absent, Desired::Absent) => {
-                Step::Forget
-            }
+            (Held::Unanswered | Held::Reasked | Held::Awaited | Held::Absent, Desired::Silence)
+            | (Held::Absent, Desired::Absent) => Step::Forget,
             (Held::Resource(_) | Held::Claimed(_), Desired::Silence) => Step::Keep,
-            (Held::Unanswered | Held::Awaited, Desired::Absent) if delta => Step::Remove,
+            (Held::Unanswered, Desired::Absent) if delta => Step::Remove,
+            (Held::Reasked | Held::Awaited, Desired::Absent) if delta || full_state => Step::Remove,
             // State of the world has no words for it.
-            (Held::Unanswered | Held::Awaited, Desired::Absent) => Step::Forget,
-            (Held::Unanswered | Held::Awaited | Held::Absent, Desired::Resource(new) | Desired::StandIn(new)) => {
-                Step::Send(new)
-            }
+            (Held::Unanswered | Held::Reasked | Held::Awaited, Desired::Absent) => Step::Forget,
+            (
+                Held::Unanswered | Held::Reasked | Held::Awaited | Held::Absent,
+                Desired::Resource(new) | Desired::StandIn(new),
+            ) => Step::Send(new),
             (Held::Resource(_) | Held::Claimed(_), Desired::Resource(new)) => {
                 if held.is(Some(&new)) {
                     Step::Forget
@@ -544,6 +571,11 @@ impl SubStream {
                     scan.refused = true;
                     continue;
                 }
+                // Nothing that others build on.
+                Step::RemovalRefused => {
+                    scan.removal_waits = true;
+                    continue;
+                }
                 Step::Send(resource) => Some(resource),
                 Step::Remove => None,
             };
@@ -553,7 +585,7 @@ impl SubStream {
                 break;
             }
             bytes += size;
-            scan.unanswered |= matches!(held, Held::Unanswered | Held::Awaited);
+            scan.unanswered |= held.must_be_answered();
             scan.items.push(Item { name: Arc::clone(name), resource });
         }
         for name in forget {
@@ -584,7 +616,7 @@ impl SubStream {
         for (name, held) in &self.exceptions {
             match held {
                 Held::Resource(resource) => state.insert(Arc::clone(name), Arc::clone(resource)),
-                Held::Absent | Held::Unanswered | Held::Awaited => state.remove(name),
+                Held::Absent | Held::Unanswered | Held::Reasked | Held::Awaited => state.remove(name),
                 Held::Claimed(_) => None,
             };
         }
@@ -616,7 +648,10 @@ impl SubStream {
 
     /// Nothing is owed but removals.
     fn settle(&mut self, base: Arc<Published>) {
-        self.rejected = None;
+        if self.rejected.as_ref().is_some_and(|rejected| rejected.set.is_some()) {
+            // The state that was refused is not wanted any more.
+            self.rejected = None;
+        }
         self.settled = Some(base);
     }
 
@@ -637,6 +672,12 @@ impl SubStream {
         let isolate = !full_state && part.items.len() > 1 && isolate(&part);
         let rejected = self.rejected.get_or_insert_with(Rejected::default);
         for item in &part.items {
+            let answered = self.exceptions.get(&item.name);
+            if item.resource.is_none() && answered.is_some_and(Held::must_be_answered) {
+                // It held nothing and knows now that there is nothing, whatever it refused.
+                self.exceptions.insert(Arc::clone(&item.name), Held::Absent);
+                continue;
+            }
             let version = item.resource.as_ref().map(|resource| resource.version());
             rejected.items.insert(Arc::clone(&item.name), version);
             if isolate {
@@ -673,7 +714,7 @@ impl SubStream {
     /// The newest snapshot of which the client has acknowledged everything but removals; `None` while a name it
     /// subscribed to is not answered.
     pub(crate) fn gate_position(&self) -> Option<&Arc<Published>> {
-        let unanswered = self.exceptions.values().any(|held| *held == Held::Unanswered);
+        let unanswered = self.exceptions.values().any(Held::is_asked);
         if unanswered { None } else { self.settled.as_ref() }
     }
 
@@ -687,7 +728,7 @@ impl SubStream {
                 (Some(settled), Some(base)) => settled.epoch == base.epoch,
                 (None, _) | (_, None) => false,
             }
-            && !self.exceptions.values().any(|held| *held == Held::Unanswered)
+            && !self.exceptions.values().any(Held::must_be_answered)
     }
 
     /// The version of a name that the client acknowledged last, or said it holds.
@@ -695,7 +736,7 @@ impl SubStream {
         match self.exceptions.get(name) {
             Some(Held::Resource(resource)) => Some(resource.version()),
             Some(Held::Claimed(version)) => Some(*version),
-            Some(Held::Absent | Held::Unanswered | Held::Awaited) => None,
+            Some(Held::Absent | Held::Unanswered | Held::Reasked | Held::Awaited) => None,
             None => self.covered(name).map(|resource| resource.version()),
         }
     }
@@ -707,10 +748,20 @@ impl SubStream {
 }
 
 impl Held {
+    /// Whether the client subscribed to the name and waits for an answer.
+    const fn is_asked(&self) -> bool {
+        matches!(self, Self::Unanswered | Self::Reasked)
+    }
+
+    /// Whether the name must be sent whatever the client holds.
+    const fn must_be_answered(&self) -> bool {
+        matches!(self, Self::Unanswered | Self::Reasked | Self::Awaited)
+    }
+
     /// Whether the client holds exactly this, for sure.
     fn is(&self, resource: Option<&Arc<Resource>>) -> bool {
         match (self, resource) {
-            (Self::Unanswered | Self::Awaited, _) => false,
+            (Self::Unanswered | Self::Reasked | Self::Awaited, _) => false,
             (Self::Absent, None) => true,
             (Self::Resource(held), Some(resource)) => held.version() == resource.version(),
             (Self::Claimed(held), Some(resource)) => *held == resource.version(),
