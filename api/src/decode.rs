@@ -1,9 +1,11 @@
 //! From JSON to objects: dispatch on `apiVersion` and `kind`, conversion of older versions, and errors that name the field.
 
 mod error;
+mod list;
 mod unknown_fields;
 
 pub use error::{DecodeError, UnknownField};
+pub use list::items;
 
 use std::sync::Arc;
 
@@ -32,7 +34,7 @@ pub enum Strictness {
 /// Decodes an object of any kind of the list, from any of its versions, into the version that is stored.
 ///
 /// As at an API server, a field whose value is null counts as absent. A namespaced object without a namespace is in `default`. A
-/// status that cannot be read is dropped: the mesh writes status and never reads its policy from it.
+/// status of a kind of ours that cannot be read is dropped: the mesh writes it and never reads its policy from it.
 ///
 /// # Errors
 /// The value is no object with `apiVersion`, `kind` and `metadata.name`; the kind is not of the list
@@ -190,7 +192,8 @@ fn with_path<T: DeserializeOwned>(value: &Value, object: &ObjectRef) -> Result<T
         Err(error) => error,
     };
     let in_status = error.path().to_string();
-    let is_status = in_status == "status" || in_status.starts_with("status.");
+    let ours = object.kind.ownership() == Ownership::Own;
+    let is_status = ours && (in_status == "status" || in_status.starts_with("status."));
     match value {
         Value::Object(fields) if is_status => {
             let mut without_status = fields.clone();

@@ -1,6 +1,7 @@
 //! An object of any kind, and the name by which it is referred to.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -45,6 +46,33 @@ impl fmt::Display for ObjectRef {
             write!(f, "/{}", self.name)
         } else {
             write!(f, "/{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// Why a text is not the name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not the name of an object; write kind/namespace/name, for example traffictarget/bookstore/buyer")]
+pub struct ObjectRefError {
+    /// The text.
+    pub text: String,
+}
+
+impl FromStr for ObjectRef {
+    type Err = ObjectRefError;
+
+    /// Reads what [`Display`](fmt::Display) writes. The kind may be in any case.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ObjectRefError { text: text.to_owned() };
+        let parts: Vec<_> = text.split('/').collect();
+        let kind =
+            Kind::ALL.iter().copied().find(|kind| kind.as_str().eq_ignore_ascii_case(parts[0])).ok_or_else(error)?;
+        match (kind.scope(), parts.as_slice()) {
+            (Scope::Namespaced, [_, namespace, name]) if !namespace.is_empty() && !name.is_empty() => {
+                Ok(Self::new(kind, *namespace, *name))
+            }
+            (Scope::Cluster, [_, name]) if !name.is_empty() => Ok(Self::new(kind, "", *name)),
+            _ => Err(error()),
         }
     }
 }
@@ -165,5 +193,17 @@ mod tests {
         assert_eq!(routes.to_string(), "httproutegroup/bookstore/routes");
         let namespace = ObjectRef::new(Kind::Namespace, "ignored", "bookstore");
         assert_eq!(namespace.to_string(), "namespace/bookstore");
+    }
+
+    #[test]
+    fn references_of_every_kind_are_read_as_they_are_written() {
+        for kind in Kind::ALL {
+            let reference = ObjectRef::new(*kind, "bookstore", "a.b");
+            assert_eq!(reference.to_string().parse(), Ok(reference));
+        }
+        for text in ["", "/", "pod", "pod/a", "pod//a", "pod/a/", "pod/a/b/c", "namespace/", "deployment/a/b"] {
+            let error = text.parse::<ObjectRef>().unwrap_err();
+            assert!(error.to_string().contains("kind/namespace/name"), "{text}: {error}");
+        }
     }
 }

@@ -59,6 +59,27 @@ fn every_schema_is_structural() {
     assert_eq!(found, [""; 0]);
 }
 
+/// An API server refuses a definition that says more about metadata than its type.
+#[test]
+fn metadata_has_a_type_and_nothing_else() {
+    let expected = JSONSchemaProps { type_: Some("object".to_owned()), ..JSONSchemaProps::default() };
+    for (name, schema) in schemas() {
+        assert_eq!(schema.properties.unwrap()["metadata"], expected, "{name}");
+    }
+}
+
+/// The cost of a rule must be bounded: an API server refuses a rule over a list or text without a maximum. Our rules look at
+/// scalars and at the provider only, and all texts of the provider have a maximum.
+#[test]
+fn every_text_that_a_rule_compares_has_a_maximum() {
+    let found = problems(|path, schema| {
+        let unbounded =
+            schema.type_.as_deref() == Some("string") && schema.enum_.is_none() && schema.max_length.is_none();
+        (unbounded && path.contains(".spec.provider.")).then(|| "no maxLength".to_owned())
+    });
+    assert_eq!(found, [""; 0]);
+}
+
 #[test]
 fn only_quantities_take_any_value() {
     let found = problems(|path, schema| {

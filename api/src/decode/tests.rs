@@ -252,3 +252,12 @@ fn bottomless_objects_are_refused() {
     let error = decode(value, Strictness::Lenient).unwrap_err();
     assert!(matches!(error, DecodeError::TooDeep { .. }), "{error}");
 }
+
+#[test]
+fn a_pod_whose_status_cannot_be_read_is_an_error_because_its_address_is_there() {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b"}, "status": {"podIP": 1},
+    });
+    let error = decode(pod, Strictness::Lenient).unwrap_err();
+    assert_eq!(error.field(), Some("status.podIP"), "{error}");
+}
