@@ -19,8 +19,8 @@ use osm_model::{Identity, MeshSettings, TlsVersion, TrustDomain};
 use crate::message::{ads, any, boolean, exact, prefix, regex};
 use crate::naming::{MESH_ALPN, SERVICE_CERTIFICATE_SECRET, TRUST_BUNDLE_SECRET};
 
-/// An RE2 expression that matches no text at all: one character outside everything.
-const NOTHING: &str = r"[^\x{0}-\x{10FFFF}]";
+/// An RE2 expression that matches no text at all: one character that neither is nor is not a space.
+const NOTHING: &str = r"[^\s\S]";
 
 /// Whose client certificates a server accepts during the handshake, before any byte is passed on.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// How to reach a server.
@@ -52,36 +53,56 @@ impl Client {
 
     /// Sends a request on a connection of its own; `None` when that breaks.
     pub(crate) async fn try_send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Option<Answer> {
-        let host = headers.iter().find(|(name, _)| *name == "host").map_or("anything.example", |(_, value)| value);
-        let mut request = Request::builder().method(method);
-        request = match self.version {
-            Version::Http1 => request.uri(path).header("host", host),
-            Version::Http2 => request.uri(format!("http://{host}{path}")),
-        };
-        for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::<Bytes>::default()).unwrap();
-        let response = tokio::time::timeout(crate::envoy::LIMIT, self.exchange(request)).await.expect("no hang")?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.ok()?.to_bytes();
-        Some(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+        let stream = TcpStream::connect(self.address).await.ok()?;
+        exchange(stream, self.version, method, path, headers).await
     }
+}
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Option<Response<Incoming>> {
-        let stream = TokioIo::new(TcpStream::connect(self.address).await.ok()?);
-        match self.version {
-            Version::Http1 => {
-                let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.ok()?;
-                tokio::spawn(connection);
-                sender.send_request(request).await.ok()
-            }
-            Version::Http2 => {
-                let executor = TokioExecutor::new();
-                let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.ok()?;
-                tokio::spawn(connection);
-                sender.send_request(request).await.ok()
-            }
+/// Sends one HTTP/1.1 request over `stream`; `None` when that breaks.
+pub(crate) async fn http1_over<S>(stream: S, method: &str, path: &str, headers: &[(&str, &str)]) -> Option<Answer>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    exchange(stream, Version::Http1, method, path, headers).await
+}
+
+async fn exchange<S>(stream: S, version: Version, method: &str, path: &str, headers: &[(&str, &str)]) -> Option<Answer>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let host = headers.iter().find(|(name, _)| *name == "host").map_or("anything.example", |(_, value)| value);
+    let mut request = Request::builder().method(method);
+    request = match version {
+        Version::Http1 => request.uri(path).header("host", host),
+        Version::Http2 => request.uri(format!("http://{host}{path}")),
+    };
+    for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::<Bytes>::default()).unwrap();
+    let response = tokio::time::timeout(crate::envoy::LIMIT, answered(stream, version, request)).await;
+    let response = response.expect("no hang")?;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.ok()?.to_bytes();
+    Some(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+async fn answered<S>(stream: S, version: Version, request: Request<Full<Bytes>>) -> Option<Response<Incoming>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let stream = TokioIo::new(stream);
+    match version {
+        Version::Http1 => {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.ok()?;
+            tokio::spawn(connection);
+            sender.send_request(request).await.ok()
+        }
+        Version::Http2 => {
+            let executor = TokioExecutor::new();
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.ok()?;
+            tokio::spawn(connection);
+            sender.send_request(request).await.ok()
         }
     }
 }

@@ -14,5 +14,6 @@ mod fixture;
 mod http;
 mod inbound;
 mod outbound;
+mod peer;
 mod tcp;
 mod validate;
