@@ -1,11 +1,9 @@
 //! From JSON to objects: dispatch on `apiVersion` and `kind`, conversion of older versions, and errors that name the field.
 
 mod error;
-mod list;
 mod unknown_fields;
 
 pub use error::{DecodeError, UnknownField};
-pub use list::items;
 
 use std::sync::Arc;
 

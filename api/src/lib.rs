@@ -35,7 +35,7 @@ pub use config::{
     VaultProtocol, VaultProvider, VaultToken, v1alpha1,
 };
 pub use crd::{custom_resource_definition, custom_resource_definitions};
-pub use decode::{DecodeError, Strictness, UnknownField, decode, items};
+pub use decode::{DecodeError, Strictness, UnknownField, decode};
 pub use kinds::{Kind, Ownership, Scope};
 pub use object::{MeshObject, Object, ObjectRef, ObjectRefError};
 pub use reasons::{
