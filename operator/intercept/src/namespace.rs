@@ -102,12 +102,13 @@ impl NetworkNamespace {
     /// # Errors
     /// A tool or the permission is missing, the kernel refuses, or IPv6 is in use but cannot be intercepted.
     pub fn apply(&self, rules: &RuleSet) -> Result<Applied, InterceptError> {
-        // First what can fail for want of a tool, so that a workload is not left half intercepted.
+        // First what can fail for want of a tool or a permission, so that a workload is not left half intercepted. What IPv4 lacks is
+        // the plainer report.
+        let ipv4_before = self.saved(Family::Ipv4)?;
         let ipv6_before = self.saved(Family::Ipv6);
         if let Err(error) = &ipv6_before {
             self.require_no_ipv6(error)?;
         }
-        let ipv4_before = self.saved(Family::Ipv4)?;
         self.restore(Family::Ipv4, &plan::install(&rules.ipv4, &ipv4_before))?;
         let ipv6 = match ipv6_before {
             Ok(saved) => self.install_ipv6(&rules.ipv6, &saved)?,

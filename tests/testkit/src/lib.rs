@@ -30,12 +30,16 @@
 pub mod apps;
 mod envoy;
 mod fabric;
+mod manifests;
+mod mariadb;
 mod process;
 pub mod sandbox;
 mod workload;
 
 pub use envoy::{Envoy, EnvoyBinary, EnvoySpec, NEWEST_ENVOY, OLDEST_ENVOY, PROXY_UID};
 pub use fabric::{Fabric, NODE_IPV4, NODE_IPV6, Pod, PodAddresses, ServiceRule};
+pub use manifests::{Manifests, PodManifest, apply_stage, stages};
+pub use mariadb::{MARIADB_PORT, MARIADB_UID, MariaDb, MariaDbClient};
 pub use process::{Process, ProcessSpec, Uid, eventually};
 pub use rustix::process::Signal;
 pub use workload::{APPLICATION_UID, Workload, WorkloadSpec};

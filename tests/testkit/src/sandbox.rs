@@ -109,9 +109,10 @@ macro_rules! sandbox_test {
 pub fn install_program(path: &Path) -> Result<PathBuf> {
     ensure!(is_inside(), "programs are installed inside the sandbox only");
     let source = fs::canonicalize(path).with_context(|| format!("there is no program {}", path.display()))?;
-    let name: Vec<&OsStr> = source.iter().skip(1).collect();
-    let target = Path::new(STATE_DIRECTORY).join("bin").join(name.join(OsStr::new("_")));
+    // Under its own path, so that versions stay apart and processes keep their names.
+    let target = Path::new(STATE_DIRECTORY).join("bin").join(source.strip_prefix("/")?);
     if !target.exists() {
+        fs::create_dir_all(target.parent().context("a file is in a directory")?)?;
         fs::write(&target, "").with_context(|| format!("creating {}", target.display()))?;
         run("mount", [OsStr::new("--bind"), source.as_os_str(), target.as_os_str()])?;
     }
