@@ -538,6 +538,8 @@ async fn the_renewal_loop_tries_again_after_a_failure_as_soon_as_advised() {
         let store = store.clone();
         async move { store.run().await }
     });
+    // Its first refresh is behind it, and it sleeps with nothing to do.
+    until(|| gate.bundle_requests.load(Ordering::SeqCst) == 2).await;
     let mut changes = store.subscribe();
     let soon =
         IssueError::Unreachable { remote: origin(), message: "busy".to_owned(), retry_after: Duration::from_secs(2) };
