@@ -1,6 +1,8 @@
 //! Running real Envoys.
 
+use std::fs::Permissions;
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -32,6 +34,9 @@ use crate::ads::Ads;
 
 /// Oldest and newest Envoy claimed.
 pub(crate) const VERSIONS: [&str; 2] = ["1.36.2", "1.40.0"];
+
+/// The user that proxies run as in a pod.
+pub(crate) const PROXY_UID: u32 = 1500;
 
 /// How long anything may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -160,11 +165,28 @@ pub(crate) struct Envoy {
 impl Envoy {
     /// Starts `version` on `ads` and waits until it serves what it was given.
     pub(crate) async fn start(version: &str, ads: Ads) -> Self {
+        Self::start_command(Command::new(executable(version)), ads, 0).await
+    }
+
+    /// The same as the user that proxies run as in a pod, with the admin interface on `admin_port`. Needs root.
+    pub(crate) async fn start_as_proxy(version: &str, ads: Ads, admin_port: u16) -> Self {
+        let mut command = Command::new(executable(version));
+        command.uid(PROXY_UID);
+        Self::start_command(command, ads, admin_port).await
+    }
+
+    async fn start_command(mut command: Command, ads: Ads, admin_port: u16) -> Self {
         let directory = TempDir::new().unwrap();
+        // Whoever it runs as may write there.
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
         let file = |name: &str| directory.path().join(name);
-        std::fs::write(file("bootstrap.pb"), bootstrap(ads.port, StaticResources::default()).encode_to_vec()).unwrap();
-        let child = Command::new(executable(version))
-            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "-c"])
+        let mut bootstrap = bootstrap(ads.port, StaticResources::default());
+        bootstrap.admin = Some(Admin { address: Some(loopback(admin_port)), ..Default::default() });
+        std::fs::write(file("bootstrap.pb"), bootstrap.encode_to_vec()).unwrap();
+        let child = command
+            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"])
+            // Access logs are written at once.
+            .args(["--file-flush-interval-msec", "20", "-c"])
             .arg(file("bootstrap.pb"))
             .arg("--admin-address-path")
             .arg(file("admin"))

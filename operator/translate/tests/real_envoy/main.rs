@@ -3,8 +3,10 @@
 //! Every test runs on the oldest and the newest Envoy claimed. `OSM_ENVOY_DIR` names a directory that holds
 //! `1.36.2/envoy` and `1.40.0/envoy`; without it the tests fail.
 //!
-//! Nothing redirects connections here, so listeners are moved to loopback addresses of their own: `127.0.0.x` plays the
-//! ClusterIP or the pod's address. Everything else is the bytes that a proxy in a pod would get.
+//! Except in `redirected`, nothing redirects connections, so listeners are moved to loopback addresses of their own, which
+//! play the ClusterIP or the pod's address. Everything else is the bytes that a proxy in a pod would get.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it expects by failing")]
 
 mod ads;
 mod application;
@@ -15,5 +17,6 @@ mod http;
 mod inbound;
 mod outbound;
 mod peer;
+mod redirected;
 mod tcp;
 mod validate;

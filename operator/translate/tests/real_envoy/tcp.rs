@@ -106,7 +106,7 @@ async fn a_tcp_service_is_reached_through_both_sidecars_on_first_use() {
             assert_eq!(&echoed, b"and back");
         }
         // What the access filter allowed is counted under OSM's prefix.
-        assert_eq!(server.statistic("network-rbac.allowed").await, 2, "{version}");
+        assert_eq!(server.statistic("network-.rbac.allowed").await, 2, "{version}");
         assert_eq!(Client::http1(pod).try_get("/").await, None);
         envoy.end().await;
         server.end().await;
