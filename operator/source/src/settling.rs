@@ -1,0 +1,230 @@
+//! When to look at files that change: at once when a write is finished, after a pause while one goes on. Pure; `now` is given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a file that is being written has to be left alone before it is looked at.
+pub const QUIET_PERIOD: Duration = Duration::from_millis(10);
+
+/// After how long a file is looked at although it is still being written, counted from the first write.
+pub const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+/// How long a removal waits for others: a folder that is removed loses its files first, one by one, and the last good state is to
+/// survive that.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(1);
+
+/// What to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// The whole folder: nobody knows what changed, or a folder did.
+    Everything,
+    /// These paths, each a name in a directory that was asked for. Nothing else changed.
+    Paths(BTreeSet<PathBuf>),
+}
+
+/// What happened to a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Happening {
+    /// The path has its new content: closed after writing, or given another file by renaming.
+    Finished(PathBuf),
+    /// The path is no more: removed, or renamed away.
+    Removed(PathBuf),
+    /// Something writes it, or has made it and may write it.
+    Writing(PathBuf),
+    /// Its attributes changed, which neither starts nor ends a write.
+    Attributes(PathBuf),
+    /// A directory changed, or events were lost.
+    Unclear,
+}
+
+/// When something happened to a path since it was last looked at.
+#[derive(Debug)]
+struct Write {
+    first: Instant,
+    last: Instant,
+}
+
+impl Write {
+    fn at(now: Instant) -> Self {
+        Self { first: now, last: now }
+    }
+}
+
+impl Write {
+    fn due(&self) -> Instant {
+        (self.last + QUIET_PERIOD).min(self.first + LONGEST_WAIT)
+    }
+}
+
+/// What happened and has not been told yet.
+#[derive(Debug, Default)]
+pub(crate) struct Settling {
+    finished: BTreeSet<PathBuf>,
+    writing: BTreeMap<PathBuf, Write>,
+    /// When the first and the last of the finished paths was removed, if any was.
+    removal: Option<Write>,
+    /// Since when the whole folder is to be looked at.
+    unclear: Option<Instant>,
+}
+
+impl Settling {
+    /// Notes what happened.
+    pub(crate) fn note(&mut self, happening: Happening, now: Instant) {
+        match happening {
+            Happening::Finished(path) => {
+                self.writing.remove(&path);
+                self.finished.insert(path);
+            }
+            Happening::Removed(path) => {
+                self.writing.remove(&path);
+                self.finished.insert(path);
+                self.removal.get_or_insert(Write::at(now)).last = now;
+            }
+            Happening::Writing(path) => {
+                // A path that is written anew is not finished after all.
+                self.finished.remove(&path);
+                self.writing.entry(path).or_insert(Write::at(now)).last = now;
+            }
+            Happening::Attributes(path) => {
+                if !self.writing.contains_key(&path) {
+                    self.finished.insert(path);
+                }
+            }
+            Happening::Unclear => {
+                self.unclear.get_or_insert(now);
+            }
+        }
+    }
+
+    /// When [`take`](Self::take) has something to give, if nothing more happens.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        if let Some(since) = self.unclear {
+            // Files that are being written would be read half-way, so that the look at everything waits for them.
+            let written = self.writing.values().map(Write::due).max().unwrap_or(now);
+            return Some(written.min(since + LONGEST_WAIT));
+        }
+        if !self.finished.is_empty() {
+            return Some(
+                self.removal
+                    .as_ref()
+                    .map_or(now, |removal| (removal.last + REMOVAL_PAUSE).min(removal.first + LONGEST_WAIT)),
+            );
+        }
+        self.writing.values().map(Write::due).min()
+    }
+
+    /// What is to be looked at now, which is then forgotten.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Hint> {
+        if self.due(now)? > now {
+            return None;
+        }
+        self.removal = None;
+        if self.unclear.take().is_some() {
+            self.finished.clear();
+            self.writing.clear();
+            return Some(Hint::Everything);
+        }
+        let mut paths = std::mem::take(&mut self.finished);
+        self.writing.retain(|path, write| {
+            let due = write.due() <= now;
+            if due {
+                paths.insert(path.clone());
+            }
+            !due
+        });
+        Some(Hint::Paths(paths))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        PathBuf::from(name)
+    }
+
+    fn paths(names: &[&str]) -> Option<Hint> {
+        Some(Hint::Paths(names.iter().map(PathBuf::from).collect()))
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_finished_write_is_told_at_once_and_once() {
+        let start = Instant::now();
+        let mut settling = Settling::default();
+        assert_eq!(settling.due(start), None);
+        settling.note(Happening::Writing(path("a")), start);
+        assert_eq!(settling.take(start), None);
+        settling.note(Happening::Finished(path("a")), start);
+        assert_eq!(settling.due(start), Some(start));
+        assert_eq!(settling.take(start), paths(&["a"]));
+        assert_eq!(settling.take(start + 200 * MS), None);
+    }
+
+    #[test]
+    fn a_write_that_goes_on_waits_for_a_pause_and_does_not_hold_up_others() {
+        let start = Instant::now();
+        let mut settling = Settling::default();
+        settling.note(Happening::Writing(path("a")), start);
+        settling.note(Happening::Writing(path("a")), start + 6 * MS);
+        settling.note(Happening::Finished(path("b")), start + 7 * MS);
+        assert_eq!(settling.take(start + 7 * MS), paths(&["b"]));
+        assert_eq!(settling.due(start + 7 * MS), Some(start + 16 * MS));
+        assert_eq!(settling.take(start + 15 * MS), None);
+        assert_eq!(settling.take(start + 16 * MS), paths(&["a"]));
+    }
+
+    #[test]
+    fn a_write_without_pauses_is_looked_at_after_the_longest_wait() {
+        let start = Instant::now();
+        let mut settling = Settling::default();
+        for step in 0..100 {
+            settling.note(Happening::Writing(path("a")), start + step * MS);
+            assert_eq!(settling.take(start + step * MS), None, "{step}");
+        }
+        assert_eq!(settling.take(start + LONGEST_WAIT), paths(&["a"]));
+    }
+
+    #[test]
+    fn a_look_at_everything_waits_for_writes_but_not_for_ever() {
+        let start = Instant::now();
+        let mut settling = Settling::default();
+        settling.note(Happening::Unclear, start);
+        settling.note(Happening::Writing(path("a")), start);
+        assert_eq!(settling.take(start), None);
+        settling.note(Happening::Finished(path("a")), start + MS);
+        assert_eq!(settling.take(start + MS), Some(Hint::Everything));
+        assert_eq!(settling.due(start + MS), None);
+
+        settling.note(Happening::Unclear, start);
+        for step in 0..100 {
+            settling.note(Happening::Writing(path(&step.to_string())), start + step * MS);
+            assert_eq!(settling.take(start + step * MS), None);
+        }
+        assert_eq!(settling.take(start + LONGEST_WAIT), Some(Hint::Everything));
+    }
+
+    #[test]
+    fn attributes_count_unless_the_file_is_being_written() {
+        let start = Instant::now();
+        let mut settling = Settling::default();
+        settling.note(Happening::Attributes(path("a")), start);
+        assert_eq!(settling.take(start), paths(&["a"]));
+        settling.note(Happening::Writing(path("a")), start);
+        settling.note(Happening::Attributes(path("a")), start);
+        assert_eq!(settling.take(start), None);
+    }
+
+    #[test]
+    fn a_file_that_is_written_again_is_not_finished() {
+        let start = Instant::now();
+        let mut settling = Settling::default();
+        settling.note(Happening::Finished(path("a")), start);
+        settling.note(Happening::Writing(path("a")), start);
+        assert_eq!(settling.take(start), None);
+        assert_eq!(settling.take(start + QUIET_PERIOD), paths(&["a"]));
+    }
+}
