@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use crate::plan;
@@ -183,7 +183,7 @@ impl NetworkNamespace {
             ErrorKind::NotFound => InterceptError::ProgramMissing { program: program.to_owned() },
             _ => InterceptError::Io { program: program.to_owned(), source },
         };
-        let mut command = self.command(program);
+        let mut command = self.command(program)?;
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command.spawn().map_err(failed)?;
@@ -198,34 +198,31 @@ impl NetworkNamespace {
         child.wait_with_output().map_err(failed)
     }
 
-    fn command(&self, program: &str) -> Command {
-        let resolved = resolve(program);
-        match self {
+    fn command(&self, program: &str) -> Result<Command, InterceptError> {
+        let resolved = resolve(program)?;
+        Ok(match self {
             Self::Current => Command::new(resolved),
             Self::At(path) => {
                 let mut argument = OsString::from("--net=");
                 argument.push(path);
-                let mut command = Command::new("nsenter");
+                let mut command = Command::new(resolve("nsenter")?);
                 command.arg(argument).arg("--").arg(resolved);
                 command
             }
-        }
+        })
     }
 }
 
-/// The tools live in `sbin`, which is not on every user's PATH.
-fn resolve(program: &str) -> PathBuf {
-    let on_path = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
-    if !on_path {
-        for directory in ["/usr/sbin", "/sbin", "/usr/local/sbin"] {
-            let candidate = Path::new(directory).join(program);
-            if candidate.is_file() {
-                return candidate;
-            }
-        }
-    }
-    PathBuf::from(program)
+/// The tools live in `sbin`, which is not on every user's PATH. Looked for here, because what a failed execution says depends on which
+/// directories of PATH may be read.
+fn resolve(program: &str) -> Result<PathBuf, InterceptError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let always = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(always)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
+        .ok_or_else(|| InterceptError::ProgramMissing { program: program.to_owned() })
 }
 
 fn successful(program: &str, output: Output) -> Result<Output, InterceptError> {
@@ -235,7 +232,7 @@ fn successful(program: &str, output: Output) -> Result<Output, InterceptError> {
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let program = program.to_owned();
     Err(match output.status.code() {
-        // What nsenter and shells answer when they cannot find the program.
+        // What nsenter answers when the program disappeared meanwhile.
         Some(127) => InterceptError::ProgramMissing { program },
         _ if message.contains("Permission denied") || message.contains("Operation not permitted") => {
             InterceptError::NotPermitted { program, message }
