@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use osm_bench::fleet::{self, Fleet, Subscription};
 use osm_bench::machine::{self, Machine};
-use osm_bench::measure::{self, Effort};
+use osm_bench::measure::{self, Effort, progress};
 use osm_bench::process::Placement;
 use osm_bench::report::Report;
 use osm_bench::subject::{self, Programs};
@@ -152,13 +152,6 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     }
     anyhow::ensure!(report.is_met() || !arguments.counters, "an exact count is wrong");
     Ok(())
-}
-
-/// Tells on standard error how far a run is.
-fn progress(text: &str) {
-    use std::io::Write;
-    // A closed standard error must not end the run.
-    let _result = writeln!(std::io::stderr(), "bench: {text}");
 }
 
 /// Prints a result.

@@ -23,3 +23,10 @@ impl Effort {
     /// The same sizes, fewer rounds.
     pub const QUICK: Self = Self { rounds: 3, proxies: 1000, services: 1000 };
 }
+
+/// Tells on standard error how far a run is.
+pub fn progress(text: &str) {
+    use std::io::Write;
+    // A closed standard error must not end the run.
+    let _result = writeln!(std::io::stderr(), "bench: {text}");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::control::ResourceKind;
 use crate::figure::{Figure, Goal};
 use crate::fleet::Subscription;
-use crate::measure::Effort;
+use crate::measure::{Effort, progress};
 use crate::statistics::Summary;
 use crate::subject::{FirstSync, Programs, Running, Size, Subject};
 
@@ -125,7 +125,9 @@ pub async fn measure(programs: &Programs, effort: Effort) -> anyhow::Result<Vec<
     }
     let mut contestants = Vec::new();
     for (subject, services) in entries {
-        contestants.push(Contestant::start(programs, subject, services, effort).await?);
+        let contestant = Contestant::start(programs, subject, services, effort).await?;
+        progress(&format!("{}, {services} clusters: {} proxies synced", subject.name(), effort.proxies));
+        contestants.push(contestant);
     }
     for round in 0..effort.rounds {
         // There and back, so that a drift of the machine does not favour one.
@@ -136,6 +138,7 @@ pub async fn measure(programs: &Programs, effort: Effort) -> anyhow::Result<Vec<
         for index in order {
             contestants[index].round(effort.proxies).await?;
         }
+        progress(&format!("pushes: round {} of {}", round + 1, effort.rounds));
     }
     Ok(figures(&contestants, effort.proxies))
 }
