@@ -6,7 +6,7 @@
 //!
 //! Services' addresses ([`Fabric::set_services`]) are rewritten to endpoints on the node, with the same rules as kube-proxy's
 //! iptables mode. So they work without a mesh, and for whatever a sidecar passes through; in the mesh the pod's own
-//! redirect rules take the connection before it gets there. Addresses nobody has are refused at once ("network is unreachable").
+//! redirect rules take the connection before it gets there. The runner itself does not use Services. Addresses nobody has are refused at once ("network is unreachable").
 
 mod names;
 mod pod;

@@ -11,12 +11,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// Everything a run writes goes below this directory, which is memory of the sandbox alone.
 pub const STATE_DIRECTORY: &str = "/run/osm";
 
+/// No test may hang a run: one that takes longer than this has failed.
+const TEST_LIMIT: Duration = Duration::from_secs(15 * 60);
 const MARKER: &str = "OSM_SANDBOX";
 const TOOLS: [&str; 8] =
     ["unshare", "setpriv", "nsenter", "mount", "ip", "iptables-restore", "iptables-save", "ip6tables-restore"];
@@ -60,7 +63,10 @@ pub fn run_test(test: &str, body: impl Future<Output = Result<()>>) -> Result<()
     if is_inside() {
         prepare()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        return runtime.block_on(body);
+        return runtime.block_on(async {
+            let ended = tokio::time::timeout(TEST_LIMIT, body).await;
+            ended.unwrap_or_else(|_| bail!("{test} has not ended within {TEST_LIMIT:?}"))
+        });
     }
     let name = test.split_once("::").map_or(test, |(_, name)| name);
     let arguments = [name, "--exact", "--nocapture", "--include-ignored"].map(OsString::from);
@@ -243,4 +249,28 @@ fn prepare() -> Result<()> {
     run("hostname", ["node"]).or_else(|_| fs::write("/proc/sys/kernel/hostname", "node").map(|()| String::new()))?;
     run("ip", ["link", "set", "lo", "up"])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_tools_are_named_with_the_remedy() {
+        let error = require_tools(OsStr::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.contains("unshare, setpriv, nsenter") && error.contains("iproute2"), "{error}");
+        let error = require_user_ids(OsStr::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.contains("uidmap"), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_of_the_kernel_is_explained() {
+        let error = probe(&["unshare", "--no-such-namespace"], &search_path()).unwrap_err().to_string();
+        assert!(error.contains("no-such-namespace") && error.contains("/etc/subuid"), "{error}");
+    }
+
+    #[test]
+    fn outside_a_sandbox_nothing_is_installed() {
+        assert!(install_program(Path::new("/bin/true")).unwrap_err().to_string().contains("inside the sandbox"));
+    }
 }

@@ -1,15 +1,28 @@
 //! The network, the applications and their clients, without a mesh.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use osm_testkit::apps::{ConnectionUse, FailureKind, GrpcMode, LoadRequest, Target, TryRequest};
-use osm_testkit::{Fabric, ServiceRule, Workload, WorkloadSpec, sandbox_test};
+use osm_testkit::{Fabric, NODE_IPV4, NODE_IPV6, ServiceRule, Workload, WorkloadSpec, sandbox_test};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 
 fn tcp(address: SocketAddr, greeting: bool, send: &str) -> TryRequest {
     TryRequest::new(Target::Tcp { address: address.to_string(), greeting, send: send.to_owned() }, 1)
+}
+
+/// Greets one client, answers its line, and says who it was.
+async fn answer_once(listener: TcpListener) -> Result<SocketAddr> {
+    let (stream, peer) = listener.accept().await?;
+    let mut stream = BufReader::new(stream);
+    stream.get_mut().write_all(b"runner\n").await?;
+    let mut line = String::new();
+    ensure!(stream.read_line(&mut line).await? > 0, "no line came");
+    stream.get_mut().write_all(format!("{} back\n", line.trim_end()).as_bytes()).await?;
+    Ok(peer)
 }
 
 sandbox_test! {
@@ -61,6 +74,46 @@ sandbox_test! {
         for workload in [buyer, v1, v2, warehouse, ledger] {
             workload.stop().await?;
         }
+        Ok(())
+    }
+
+    /// Pods reach servers in the runner, the runner reaches pods' loopback addresses, and a pod reaches itself through its Service.
+    async fn the_node_the_runner_and_hairpins() -> Result<()> {
+        let fabric = Fabric::create().await?;
+        let client = Workload::start(&fabric, &WorkloadSpec::new("client", ["client"])).await?;
+        for node in [NODE_IPV4.into(), NODE_IPV6.into()] {
+            let listener = tokio::net::TcpListener::bind(SocketAddr::new(node, 15128)).await?;
+            let serving = tokio::spawn(answer_once(listener));
+            let report = client.control().attempt(&tcp(SocketAddr::new(node, 15128), true, "hello")).await?;
+            let peer = serving.await??;
+            ensure!(report.last_body == "hello back", "{report:?}");
+            let pod = if node.is_ipv4() { IpAddr::from(client.pod().ipv4()) } else { client.pod().ipv6().into() };
+            ensure!(peer.ip() == pod, "the pod's own address is seen: {peer}");
+        }
+        let inside: SocketAddr = "127.0.0.1:4711".parse()?;
+        let serving = tokio::spawn(answer_once(client.pod().listen(inside).await?));
+        let stream = client.pod().connect(inside, Duration::from_secs(5)).await?;
+        ensure!(stream.peer_addr()? == inside);
+        ensure!(tokio::net::TcpStream::connect(inside).await.is_err(), "the runner's loopback address is another");
+        drop(stream);
+        ensure!(serving.await?.is_err(), "a client that goes away without a word");
+
+        let arguments = ["http-echo", "--listen", "[::]:8080", "--name", "self"];
+        let server = Workload::start(&fabric, &WorkloadSpec::new("self", arguments)).await?;
+        let rule = |cluster_ip: &str, pod: IpAddr| -> Result<ServiceRule> {
+            let endpoints = vec![SocketAddr::new(pod, 8080)];
+            Ok(ServiceRule { cluster_ip: cluster_ip.parse()?, port: 80, endpoints })
+        };
+        let rules = [rule("10.96.0.7", server.pod().ipv4().into())?, rule("fd00:96::7", server.pod().ipv6().into())?];
+        fabric.set_services(&rules).await?;
+        for url in ["http://10.96.0.7/", "http://[fd00:96::7]/"] {
+            for workload in [&client, &server] {
+                let report = workload.control().get(url, 3).await?;
+                ensure!(report.identities == BTreeMap::from([("self".to_owned(), 3)]), "{url}: {report:?}");
+            }
+        }
+        let (status, _) = server.pod().request("GET", "127.0.0.1:8080".parse()?, "/", Duration::from_secs(5)).await?;
+        ensure!(status == 200);
         Ok(())
     }
 

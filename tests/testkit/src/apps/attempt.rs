@@ -129,7 +129,8 @@ impl Attempter {
     pub(crate) fn new(headers: BTreeMap<String, String>, connections: ConnectionUse) -> Self {
         let client = |http2: bool| {
             let mut builder = Client::builder(TokioExecutor::new());
-            builder.http2_only(http2).retry_canceled_requests(false);
+            // A kept connection may close before anything was sent on it; every client opens another then. On a new one it is a failure.
+            builder.http2_only(http2).retry_canceled_requests(connections == ConnectionUse::Reuse);
             if connections == ConnectionUse::New {
                 builder.pool_max_idle_per_host(0);
             }

@@ -24,7 +24,7 @@ const FAMILIES: [&str; 2] = ["iptables-restore", "ip6tables-restore"];
 
 pub(super) fn install_hooks() -> Result<()> {
     let program = "*nat\n:OSM_SERVICES - [0:0]\n:OSM_HAIRPIN - [0:0]\n-A PREROUTING -j OSM_SERVICES\n\
-                   -A OUTPUT -j OSM_SERVICES\n-A POSTROUTING -j OSM_HAIRPIN\nCOMMIT\n";
+                   -A POSTROUTING -j OSM_HAIRPIN\nCOMMIT\n";
     for restore in FAMILIES {
         run_with_input(restore, ["--noflush"], program)?;
     }
