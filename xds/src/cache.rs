@@ -278,6 +278,7 @@ impl KeyState {
         let Some(before) = before else {
             return Some(watchers.wake_all());
         };
+        before.snapshot.forget_complete_states();
         let affected = watchers.interest.affected_by(&differences);
         for (slot, watcher) in watchers.slots.iter().enumerate() {
             let Some(watcher) = watcher else { continue };

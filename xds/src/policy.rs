@@ -22,9 +22,10 @@ pub trait Policy: Send + Sync + 'static {
     /// proxy can fetch another's secrets.
     fn authenticate<'a>(&'a self, peer: &'a Peer, node: &'a Node) -> BoxFuture<'a, Result<Admission, Refusal>>;
 
-    /// Says what to answer a subscription to a name that the snapshot does not hold. Asked again when the name is
-    /// subscribed again and when a snapshot is published that affects the stream; equal answers cost nothing. The
-    /// default is [`UnknownName::Removed`].
+    /// Says what to answer a subscription to a name that the snapshot does not hold. The answer is remembered: asked
+    /// again when the name is subscribed to again, when its resource goes away, and, of names answered by a resource in
+    /// its stead, when the stream has something to do. Equal answers cost nothing. When the snapshot holds the name, its
+    /// resource is sent at once. The default is [`UnknownName::Removed`].
     fn unknown_name(&self, admission: &Admission, type_url: &TypeUrl, name: &str) -> UnknownName {
         let _ = (admission, type_url, name);
         UnknownName::Removed

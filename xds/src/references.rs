@@ -174,10 +174,8 @@ fn of_filter_chain(chain: &FilterChain, found: &mut References) {
 
 fn of_connection_manager(manager: &HttpConnectionManager, found: &mut References) {
     match &manager.route_specifier {
-        Some(RouteSpecifier::Rds(rds)) => {
-            if is_from_here(rds.config_source.as_ref()) {
-                found.insert((TypeUrl::RouteConfiguration, rds.route_config_name.clone()));
-            }
+        Some(RouteSpecifier::Rds(rds)) if is_from_here(rds.config_source.as_ref()) => {
+            found.insert((TypeUrl::RouteConfiguration, rds.route_config_name.clone()));
         }
         Some(RouteSpecifier::RouteConfig(table)) => of_route_table(table, found),
         Some(RouteSpecifier::ScopedRoutes(scoped)) => {
@@ -187,7 +185,7 @@ fn of_connection_manager(manager: &HttpConnectionManager, found: &mut References
                 }
             }
         }
-        None => {}
+        Some(RouteSpecifier::Rds(_)) | None => {}
     }
 }
 

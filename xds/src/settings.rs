@@ -78,7 +78,8 @@ pub struct Settings {
     /// New streams per second, beyond which they are refused with `RESOURCE_EXHAUSTED`; one second's worth may come at
     /// once. Default `None`: no limit.
     pub new_streams_per_second: Option<u32>,
-    /// How long a client may leave a response unread before its connection is closed. Default 60 s.
+    /// How long a client may leave a response unread, or a connection without ever opening a stream, before the
+    /// connection is closed. Default 60 s.
     pub read_limit: Duration,
 }
 

@@ -1,7 +1,11 @@
 //! What one kind of proxy shall hold: a set of references to resources.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 
 use crate::layer::{Delivery, Difference, Entry, Layer};
 use crate::type_url::TypeUrl;
@@ -11,16 +15,26 @@ use crate::version::{SetDigest, Version};
 ///
 /// Layers are what proxies share: typically one for the whole mesh, one per workload, one per proxy. Keep each layer at
 /// the same position from one snapshot of a key to the next: positions are compared with each other.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Snapshot {
     layers: Vec<Layer>,
+    /// By position in [`TypeUrl::KNOWN`].
+    digests: [OnceLock<SetDigest>; TypeUrl::KNOWN.len()],
+    complete_states: Mutex<BTreeMap<TypeUrl, CompleteState>>,
+}
+
+/// Everything that a wildcard subscription receives of a type, as field 2 of `DiscoveryResponse` many times over.
+#[derive(Clone)]
+pub(crate) struct CompleteState {
+    pub(crate) frames: Bytes,
+    pub(crate) resources: usize,
 }
 
 impl Snapshot {
     /// A snapshot of these layers; a later one wins.
     #[must_use]
     pub fn new(layers: impl IntoIterator<Item = Layer>) -> Self {
-        Self { layers: layers.into_iter().collect() }
+        Self { layers: layers.into_iter().collect(), ..Self::default() }
     }
 
     /// The layers, in order.
@@ -114,7 +128,38 @@ impl Snapshot {
         self.iter_type(type_url).any(|entry| entry.delivery == Delivery::Wildcard)
     }
 
-    pub(crate) fn digest(&self, type_url: &TypeUrl) -> SetDigest {
+    /// What a wildcard subscription of a type receives, put together once for all streams that need it whole.
+    pub(crate) fn complete_state(&self, type_url: &TypeUrl) -> CompleteState {
+        let mut states = self.complete_states.lock();
+        if let Some(state) = states.get(type_url) {
+            return state.clone();
+        }
+        let entries = || self.iter_type(type_url).filter(|entry| entry.delivery == Delivery::Wildcard);
+        let bytes = entries().map(|entry| entry.resource.any_frame().len()).sum();
+        let mut frames = BytesMut::with_capacity(bytes);
+        let mut resources = 0;
+        for entry in entries() {
+            frames.extend_from_slice(entry.resource.any_frame());
+            resources += 1;
+        }
+        let state = CompleteState { frames: frames.freeze(), resources };
+        states.insert(type_url.clone(), state.clone());
+        state
+    }
+
+    /// Drops what [`Snapshot::complete_state`] keeps: the snapshot is current no more.
+    pub(crate) fn forget_complete_states(&self) {
+        self.complete_states.lock().clear();
+    }
+
+    fn digest(&self, type_url: &TypeUrl) -> SetDigest {
+        match TypeUrl::KNOWN.iter().position(|known| known == type_url) {
+            Some(position) => *self.digests[position].get_or_init(|| self.compute_digest(type_url)),
+            None => self.compute_digest(type_url),
+        }
+    }
+
+    fn compute_digest(&self, type_url: &TypeUrl) -> SetDigest {
         let mut digest = SetDigest::default();
         for layer in &self.layers {
             digest.add_all(layer.digest(type_url));
@@ -147,5 +192,11 @@ impl Snapshot {
             names.into_iter().filter_map(|name| topmost(name)).collect()
         };
         hidden.into_iter().filter(|entry| entry.delivery == Delivery::Wildcard).collect()
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Snapshot").field("layers", &self.layers).finish_non_exhaustive()
     }
 }

@@ -45,7 +45,8 @@ pub struct Stream {
     opened: Instant,
     latest: Option<Arc<Published>>,
     hold_backs: Arc<HoldBacks>,
-    types: BTreeMap<TypeUrl, SubStream>,
+    /// Boxed, so that the unused places of the map cost little.
+    types: BTreeMap<TypeUrl, Box<SubStream>>,
     nonces: u64,
     events: Vec<Event>,
     interest: Vec<InterestChange>,
@@ -134,7 +135,7 @@ impl Stream {
         if first && self.types.len() >= self.settings.types_limit {
             return Err(CloseReason::Protocol(format!("more than {} types on one stream", self.settings.types_limit)));
         }
-        let mut sub_stream = self.types.remove(&type_url).unwrap_or_else(|| SubStream::new(type_url.clone()));
+        let mut sub_stream = self.types.remove(&type_url).unwrap_or_else(|| Box::new(SubStream::new(type_url.clone())));
         match request.names {
             RequestNames::StateOfTheWorld { names, version } => {
                 if self.answer_state_of_the_world(&mut sub_stream, &request.nonce, request.error, &names, now) {

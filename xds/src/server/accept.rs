@@ -29,6 +29,9 @@ use crate::settings::Settings;
 /// The protocol name of HTTP/2 in TLS.
 const ALPN_HTTP2: &[u8] = b"h2";
 
+/// How much a stream may have waiting in the HTTP/2 layer before it is asked for no more.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long to wait before accepting again after the system refused a connection, for want of descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,6 +66,9 @@ pub enum ServeError {
     /// The client stopped reading.
     #[error("the client left a response unread for longer than {0:?}")]
     NotReading(Duration),
+    /// The client opened no stream.
+    #[error("the client opened no stream within {0:?}")]
+    Unused(Duration),
     /// Streams were still open when the time to end them gracefully was over.
     #[error("the connection did not end within {0:?} of being asked to")]
     DrainTimeout(Duration),
@@ -141,6 +147,11 @@ impl Connection {
             }
         }
         stuck
+    }
+
+    /// Whether no stream was ever opened within the limit.
+    fn is_unused(&self, limit: Duration) -> bool {
+        self.streams.lock().last == 0 && self.started.elapsed() > limit
     }
 
     fn elapsed(&self) -> u64 {
@@ -287,6 +298,9 @@ impl Server {
                     if connection.is_stuck(settings.read_limit) {
                         return Err(ServeError::NotReading(settings.read_limit));
                     }
+                    if connection.is_unused(settings.read_limit) {
+                        return Err(ServeError::Unused(settings.read_limit));
+                    }
                 }
             }
         };
@@ -304,6 +318,7 @@ fn builder(settings: &Settings) -> http2::Builder<TokioExecutor> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.concurrent_streams)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout);
     builder

@@ -90,6 +90,9 @@ where
                     Err(status) => return self.end(status),
                 },
                 Phase::Authenticating { decision, .. } => {
+                    if let Some(reason) = self.handle.closing() {
+                        return self.end(status_of(&reason));
+                    }
                     let decision = ready!(decision.as_mut().poll(context));
                     match self.admit(decision) {
                         Ok(serving) => self.phase = Phase::Serving(serving),
@@ -243,18 +246,30 @@ where
                 // Published between the look at the snapshot and the note of how far it is synced.
                 continue;
             }
-            let Some(deadline) = deadline else {
-                self.timer = None;
+            if !is_due(&mut self.timer, deadline, context) {
                 return Poll::Pending;
-            };
-            let deadline = tokio::time::Instant::from_std(deadline);
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            if timer.deadline() != deadline {
-                timer.as_mut().reset(deadline);
             }
-            ready!(timer.as_mut().poll(context));
         }
     }
+}
+
+/// Sees to it that the task is woken by a deadline; whether that is now. The timer is moved only to make it fire
+/// earlier: firing too early costs less than moving it with every response and acknowledgement.
+fn is_due(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>, context: &mut Context<'_>) -> bool {
+    let deadline = deadline.map(tokio::time::Instant::from_std);
+    if let (Some(timer), Some(deadline)) = (timer.as_mut(), deadline)
+        && deadline < timer.deadline()
+    {
+        timer.as_mut().reset(deadline);
+    }
+    if timer.is_none() {
+        *timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+    }
+    let fired = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready());
+    if fired {
+        *timer = None;
+    }
+    fired
 }
 
 impl Serving {

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::policy::Variant;
 use crate::resource::Resource;
+use crate::snapshot::CompleteState;
 use crate::type_url::TypeUrl;
 use crate::version::Version;
 use crate::wire::{field_len, put_bytes};
@@ -55,13 +56,21 @@ impl Response {
     }
 }
 
+/// The resources of a response.
+pub(crate) enum Content {
+    /// These.
+    Resources(Vec<Arc<Resource>>),
+    /// Everything of the type, already put together (state of the world).
+    Complete(CompleteState),
+}
+
 /// What a response is made of.
 pub(crate) struct Draft<'a> {
     pub(crate) variant: Variant,
     pub(crate) type_url: &'a TypeUrl,
     pub(crate) version: Version,
     pub(crate) nonce: String,
-    pub(crate) resources: &'a [Arc<Resource>],
+    pub(crate) content: &'a Content,
     pub(crate) removed: &'a [Arc<str>],
 }
 
@@ -78,8 +87,12 @@ impl Draft<'_> {
         let url = self.type_url.as_str();
         let removed_len: usize = self.removed.iter().map(|name| field_len(name.len())).sum();
         let header_len = field_len(version.len()) + field_len(url.len()) + field_len(self.nonce.len()) + removed_len;
+        let (resources, complete) = match self.content {
+            Content::Resources(resources) => (resources.as_slice(), None),
+            Content::Complete(state) => (&[][..], Some(state)),
+        };
         let copied_len: usize =
-            self.resources.iter().map(|resource| resource.delta_frame().len()).filter(|len| *len <= COPY_LIMIT).sum();
+            resources.iter().map(|resource| resource.delta_frame().len()).filter(|len| *len <= COPY_LIMIT).sum();
         let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + header_len + copied_len);
         buffer.put_bytes(0, PREFIX_BYTES);
         put_bytes(&mut buffer, VERSION, version.as_bytes());
@@ -89,7 +102,7 @@ impl Draft<'_> {
             put_bytes(&mut buffer, DELTA_REMOVED, name.as_bytes());
         }
         let mut large = Vec::new();
-        for resource in self.resources {
+        for resource in resources {
             if resource.delta_frame().len() > COPY_LIMIT {
                 large.push(match self.variant {
                     Variant::Delta => resource.delta_frame().clone(),
@@ -102,6 +115,11 @@ impl Draft<'_> {
                 });
             }
         }
+        if let Some(state) = complete
+            && !state.frames.is_empty()
+        {
+            large.push(state.frames.clone());
+        }
         let large_len: usize = large.iter().map(Bytes::len).sum();
         let length = u32::try_from(buffer.len() - PREFIX_BYTES + large_len)
             .expect("a snapshot of one type is smaller than 4 GiB");
@@ -112,7 +130,7 @@ impl Draft<'_> {
         Response {
             type_url: self.type_url.clone(),
             nonce: self.nonce,
-            resources: self.resources.len(),
+            resources: complete.map_or(resources.len(), |state| state.resources),
             removed: self.removed.len(),
             frames,
         }

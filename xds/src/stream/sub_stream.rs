@@ -17,7 +17,7 @@ use crate::settings::StreamSettings;
 use crate::snapshot::Snapshot;
 use crate::stream::flight::{Flight, Item, Part, Rejected};
 use crate::stream::gate::RemovalGate;
-use crate::stream::response::{Draft, Response};
+use crate::stream::response::{Content, Draft, Response};
 use crate::stream::subscription::Subscription;
 use crate::type_url::TypeUrl;
 use crate::version::{SetDigest, Version};
@@ -459,11 +459,11 @@ impl SubStream {
             return None;
         }
 
-        let (resources, version) = if full_state {
+        let (content, version) = if full_state {
             self.full_state(&base.snapshot, context, &scan)
         } else {
             let resources = scan.items.iter().filter_map(|item| item.resource.clone());
-            (resources.collect(), base.snapshot.type_version(&self.type_url))
+            (Content::Resources(resources.collect()), base.snapshot.type_version(&self.type_url))
         };
         if full_state {
             if self.is_claimed(version) {
@@ -472,13 +472,18 @@ impl SubStream {
                 return None;
             }
             if self.rejected.as_ref().is_some_and(|rejected| rejected.set == Some(version)) && !scan.unanswered {
+                if scan.items.iter().all(|item| item.resource.is_none()) {
+                    // Nothing that others build on.
+                    self.removals_wait = true;
+                    self.settled = Some(base);
+                }
                 return None;
             }
             self.rejected = None;
         }
         self.answer_due = false;
         self.claimed_set = None;
-        Some(self.send(context, nonces, scan, &resources, version))
+        Some(self.send(context, nonces, scan, &content, version))
     }
 
     fn send(
@@ -486,7 +491,7 @@ impl SubStream {
         context: &Context<'_>,
         nonces: &mut u64,
         scan: Scan,
-        resources: &[Arc<Resource>],
+        content: &Content,
         version: Version,
     ) -> Outgoing {
         *nonces += 1;
@@ -502,7 +507,7 @@ impl SubStream {
             type_url: &self.type_url,
             version,
             nonce: nonce_text(nonce),
-            resources,
+            content,
             removed: &removed,
         }
         .encode();
@@ -598,7 +603,11 @@ impl SubStream {
     }
 
     /// The complete state after the items of a scan, and its version.
-    fn full_state(&self, snapshot: &Snapshot, context: &Context<'_>, scan: &Scan) -> (Vec<Arc<Resource>>, Version) {
+    fn full_state(&self, snapshot: &Snapshot, context: &Context<'_>, scan: &Scan) -> (Content, Version) {
+        let nothing_stays_behind = self.exceptions.len() == scan.items.len();
+        if nothing_stays_behind && self.subscription.is_wildcard() && self.subscription.names().is_empty() {
+            return (Content::Complete(snapshot.complete_state(&self.type_url)), snapshot.type_version(&self.type_url));
+        }
         let mut state: BTreeMap<Arc<str>, Arc<Resource>> = BTreeMap::new();
         if self.subscription.is_wildcard() {
             for entry in snapshot.iter_type(&self.type_url) {
@@ -630,7 +639,7 @@ impl SubStream {
         for resource in state.values() {
             digest.add(resource.name(), resource.version());
         }
-        (state.into_values().collect(), digest.version())
+        (Content::Resources(state.into_values().collect()), digest.version())
     }
 
     /// Whether the client, when it connected, claimed to hold exactly this complete state.
