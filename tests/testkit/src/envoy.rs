@@ -22,6 +22,8 @@ pub const NEWEST_ENVOY: &str = "1.40.0";
 pub const OLDEST_ENVOY: &str = "1.36.2";
 /// Envoy's admin port in the pod.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+/// Which of a pod's directories is the proxy's.
+const DIRECTORY: &str = "proxy";
 const ADMIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// An Envoy executable.
@@ -145,7 +147,15 @@ impl Envoy {
     /// # Errors
     /// It cannot be created.
     pub fn directory_in(pod: &Pod) -> Result<PathBuf> {
-        pod.directory("proxy", PROXY_UID)
+        pod.directory(DIRECTORY, PROXY_UID)
+    }
+
+    /// Writes a file into that directory which only the proxy can read, such as its key. A file of that name is replaced in one step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_file_in(pod: &Pod, name: &str, content: &[u8]) -> Result<PathBuf> {
+        pod.write_private(DIRECTORY, PROXY_UID, name, content)
     }
 
     /// Starts Envoy in `pod` as [`PROXY_UID`]. It may not be ready yet: see [`ready`](Self::ready).

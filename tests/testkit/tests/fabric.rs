@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use osm_testkit::apps::{ConnectionUse, FailureKind, GrpcMode, LoadRequest, Target, TryRequest};
-use osm_testkit::{Fabric, NODE_IPV4, NODE_IPV6, ServiceRule, Workload, WorkloadSpec, sandbox_test};
+use osm_testkit::{Fabric, NODE_IPV4, NODE_IPV6, ProcessSpec, ServiceRule, Workload, WorkloadSpec, sandbox_test};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
@@ -165,6 +165,20 @@ sandbox_test! {
             let refused = Target::Grpc { url: format!("http://{}", address(&grpc, 9001)), mode: GrpcMode::Unary };
             let report = client.control().attempt(&TryRequest::new(refused, 1)).await?;
             ensure!(report.failures == BTreeMap::from([(FailureKind::ConnectionRefused, 1)]), "{report:?}");
+        }
+        Ok(())
+    }
+
+    /// A key is for its owner alone, and a process without privileges is one.
+    async fn private_files_are_private() -> Result<()> {
+        let fabric = Fabric::create().await?;
+        let pod = fabric.add_pod("pod").await?;
+        pod.write_private("proxy", 1500, "key.pem", b"old")?;
+        let file = pod.write_private("proxy", 1500, "key.pem", b"secret")?;
+        for (uid, readable) in [(1500, true), (2000, false)] {
+            let cat = ProcessSpec::new("cat", "cat").arguments([&file]).uid(uid);
+            let output = pod.run(&cat, Duration::from_secs(5)).await?;
+            ensure!(output.status.success() == readable && (output.stdout == b"secret") == readable, "{uid}: {output:?}");
         }
         Ok(())
     }

@@ -107,6 +107,22 @@ impl Pod {
         Ok(directory)
     }
 
+    /// Writes a file that only `uid` can read into the directory for `purpose`: keys and tokens. A file of that name is replaced in one step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_private(&self, purpose: &str, uid: Uid, name: &str, content: &[u8]) -> Result<PathBuf> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = self.directory(purpose, uid)?.join(name);
+        let scratch = path.with_file_name(format!(".{name}.new"));
+        let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&scratch)?;
+        file.write_all(content)?;
+        chown(&scratch, Some(uid), Some(uid))?;
+        fs::rename(&scratch, &path)?;
+        Ok(path)
+    }
+
     /// Starts a process in it.
     ///
     /// # Errors
