@@ -14,12 +14,17 @@
 
 mod client;
 mod envoy;
+mod macros;
 mod pki;
+mod relay;
 mod resources;
 mod variant;
+mod world;
 
-pub use client::{Connection, DEADLINE, Ended, Received, Request, Response, Stream, Tls};
+pub use client::{Client, Connection, DEADLINE, Ended, Received, Request, Response, Stream, Tls};
 pub use envoy::{Envoy, EnvoyVersion, eventually, http_get};
 pub use pki::{Authority, Identity};
+pub use relay::Relay;
 pub use resources::*;
 pub use variant::{Path, Protocol, Variant};
+pub use world::{Authenticate, Events, FLEET, NODE, Running, Unknown, World, WorldBuilder, admit};

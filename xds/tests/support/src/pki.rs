@@ -12,6 +12,8 @@ pub struct Identity {
     pub certificate: String,
     /// PEM of the private key.
     pub key: String,
+    /// DER of the certificate.
+    pub der: Vec<u8>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -61,8 +63,8 @@ impl Authority {
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.use_authority_key_identifier_extension = true;
-        let certificate = parameters.signed_by(&key, &self.issuer).expect("sign the leaf").pem();
-        Identity { certificate, key: key.serialize_pem() }
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("sign the leaf");
+        Identity { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
     }
 }
 

@@ -9,8 +9,9 @@ use envoy_types::pb::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
             },
             core::v3::{
-                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, SocketAddress, address,
-                config_source::ConfigSourceSpecifier, data_source::Specifier, socket_address::PortSpecifier,
+                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, SocketAddress,
+                TypedExtensionConfig, address, config_source::ConfigSourceSpecifier, data_source::Specifier,
+                socket_address::PortSpecifier,
             },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -19,6 +20,7 @@ use envoy_types::pb::{
             route::v3::{RouteConfiguration, ScopedRouteConfiguration, VirtualHost},
         },
         extensions::transport_sockets::tls::v3::{GenericSecret, Secret, secret},
+        service::runtime::v3::Runtime,
     },
     google::protobuf,
 };
@@ -42,6 +44,21 @@ pub const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.Virtua
 pub const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 /// Type URL of runtime layers.
 pub const RUNTIME: &str = "type.googleapis.com/envoy.service.runtime.v3.Runtime";
+
+/// The types that [`test_resource`] can make, in the order in which a change of all of them must be sent.
+pub const TEST_TYPES: [&str; 6] = [CLUSTER, ENDPOINTS, SECRET, LISTENER, SCOPED_ROUTE, ROUTE];
+
+/// The types with a wildcard.
+pub const WILDCARD_TYPES: [&str; 3] = [CLUSTER, LISTENER, SCOPED_ROUTE];
+
+/// How many fences a world holds for each type.
+pub const FENCES: u32 = 64;
+
+/// Name of a resource that exists only to be asked for, so that its answer proves that nothing came before.
+pub fn fence(number: u32) -> String {
+    assert!(number < FENCES, "a test may look for silence {FENCES} times on one stream");
+    format!("fence-{number}")
+}
 
 /// Every resource in these tests: its type, its name and its encoded message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +88,8 @@ pub fn test_resource(type_url: &str, name: &str, revision: u32) -> TestResource 
         ROUTE => route(name, revision),
         SCOPED_ROUTE => scoped_route(name, &format!("route-{revision}")),
         SECRET => generic_secret(name, &format!("secret-{revision}")),
+        RUNTIME => runtime(name),
+        EXTENSION => extension(name),
         other => panic!("no test resource of type {other}"),
     }
 }
@@ -149,6 +168,17 @@ pub fn scoped_route(name: &str, route: &str) -> TestResource {
         ..ScopedRouteConfiguration::default()
     };
     resource(SCOPED_ROUTE, name, &scope)
+}
+
+/// A runtime layer without keys.
+pub fn runtime(name: &str) -> TestResource {
+    resource(RUNTIME, name, &Runtime { name: name.into(), ..Runtime::default() })
+}
+
+/// The configuration of a filter that does nothing.
+pub fn extension(name: &str) -> TestResource {
+    let config = TypedExtensionConfig { name: name.into(), ..TypedExtensionConfig::default() };
+    resource(EXTENSION, name, &config)
 }
 
 /// A generic secret that holds `text`.

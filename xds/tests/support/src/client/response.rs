@@ -47,7 +47,7 @@ impl Response {
     ///
     /// When the message breaks one of rules V1 (nonce present), R4 (no name twice) and R5 (types and names agree,
     /// versions present).
-    pub(super) fn read(protocol: Protocol, message: &[u8]) -> Self {
+    pub fn read(protocol: Protocol, message: &[u8]) -> Self {
         let response = match protocol {
             Protocol::StateOfTheWorld => read_state_of_the_world(message),
             Protocol::Delta => read_delta(message),

@@ -11,7 +11,7 @@ use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle, time::timeout};
 use tonic::{Status, Streaming};
 
 use super::request::owned;
-use crate::{Path, Protocol, Request, Response, Variant};
+use crate::{Path, Protocol, RUNTIME, Request, Response, Variant, fence};
 
 /// How long an expected event may take. Far above what it takes on a busy machine: reaching it is a failure.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -22,6 +22,8 @@ pub type Ended = Result<(), Status>;
 /// What the client knows about one type.
 #[derive(Debug, Default)]
 struct Subscription {
+    /// Whether the first request had no names, which means "everything" for types with wildcard.
+    legacy_wildcard: bool,
     names: BTreeSet<String>,
     nonce: String,
     version: String,
@@ -37,6 +39,7 @@ pub struct Stream {
     responses: Responses,
     nonces: BTreeSet<String>,
     subscriptions: BTreeMap<String, Subscription>,
+    fences: u32,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,7 @@ impl Stream {
             responses: Responses::Opening(opening),
             nonces: BTreeSet::new(),
             subscriptions: BTreeMap::new(),
+            fences: 0,
         }
     }
 
@@ -97,8 +101,15 @@ impl Stream {
 
     /// Asks for everything of a type in the old way: a first request without names.
     pub fn watch_all(&mut self, type_url: &str) {
-        self.subscriptions.entry(type_url.into()).or_default();
-        self.send(Request::of(type_url, &[]));
+        self.watch_all_with(Request::of(type_url, &[]));
+    }
+
+    /// Like [`watch_all`](Self::watch_all), with a request that says more, such as what the client holds already.
+    pub fn watch_all_with(&mut self, request: Request) {
+        let subscription = self.subscriptions.entry(request.type_url.clone()).or_default();
+        subscription.legacy_wildcard = true;
+        subscription.version.clone_from(&request.version);
+        self.send(request);
     }
 
     /// Adds names to the subscription of a type.
@@ -112,7 +123,12 @@ impl Stream {
     }
 
     fn change(&mut self, type_url: &str, add: &[&str], remove: &[&str]) {
+        let is_delta = self.variant.is_delta();
         let subscription = self.subscriptions.entry(type_url.into()).or_default();
+        if std::mem::take(&mut subscription.legacy_wildcard) && !is_delta {
+            // A list with names replaces the wildcard unless it says that the wildcard stays.
+            subscription.names.insert("*".into());
+        }
         subscription.names.extend(owned(add));
         for name in remove {
             subscription.names.remove(*name);
@@ -142,6 +158,30 @@ impl Stream {
         let subscription = self.subscriptions.entry(response.type_url.clone()).or_default();
         subscription.version.clone_from(&response.version);
         let request = self.answer(response);
+        self.send(request);
+    }
+
+    /// State of the world: accepts a response and says a whole new list of names in the same request.
+    pub fn ack_with_list(&mut self, response: &Response, names: &[&str]) {
+        let subscription = self.subscriptions.entry(response.type_url.clone()).or_default();
+        subscription.version.clone_from(&response.version);
+        subscription.legacy_wildcard = false;
+        subscription.names = owned(names).into_iter().collect();
+        let request = self.answer(response);
+        self.send(request);
+    }
+
+    /// Accepts a response and takes names out of the subscription in the same request.
+    pub fn ack_and_unsubscribe(&mut self, response: &Response, names: &[&str]) {
+        let subscription = self.subscriptions.entry(response.type_url.clone()).or_default();
+        subscription.version.clone_from(&response.version);
+        for name in names {
+            subscription.names.remove(*name);
+        }
+        let mut request = self.answer(response);
+        if self.variant.is_delta() {
+            request = request.unsubscribe(names);
+        }
         self.send(request);
     }
 
@@ -230,6 +270,22 @@ impl Stream {
         Ok(response)
     }
 
+    /// A response that has already arrived, if there is one; lets the server and the connection work once.
+    ///
+    /// # Panics
+    ///
+    /// When the stream has ended or the response is malformed.
+    pub async fn try_next(&mut self) -> Option<Response> {
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        match futures::FutureExt::now_or_never(self.next()) {
+            None => None,
+            Some(Ok(response)) => Some(response),
+            Some(Err(ended)) => panic!("the stream ended: {ended:?}"),
+        }
+    }
+
     async fn next_message(&mut self) -> Result<Bytes, Ended> {
         if let Responses::Opening(opening) = &mut self.responses {
             let opened = opening.await.expect("the opening task does not panic");
@@ -251,10 +307,34 @@ impl Stream {
         Err(ended)
     }
 
-    /// Closes the sending side and returns everything the server still says, and how it ended.
+    /// Proves that the server has nothing to say: asks for something that must be answered (a resource prepared for
+    /// this, see [`fence`]) and checks that the answer comes first. No time has to pass.
     ///
-    /// This proves silence without waiting for a time to pass: the server has read every request before it sees the
-    /// end, so what it would have answered has been answered.
+    /// On an aggregated stream a runtime layer is asked for: nothing waits for it, and it goes after every other type.
+    /// On a single-type stream it is a resource of `type_url`, so every response must have been accepted or rejected
+    /// before.
+    ///
+    /// Returns the answer, which in state of the world may carry the rest of the subscription as well.
+    ///
+    /// # Panics
+    ///
+    /// When another response comes first.
+    pub async fn expect_silence(&mut self, type_url: &str) -> Response {
+        let fence_type = match self.variant.path {
+            Path::Single => type_url,
+            Path::Aggregated => RUNTIME,
+        };
+        let name = fence(self.fences);
+        self.fences += 1;
+        self.subscribe(fence_type, &[&name]);
+        let response = self.expect().await;
+        let is_fence = response.type_url == fence_type && response.get(&name).is_some();
+        assert!(is_fence, "expected silence, got {response:?}");
+        self.ack(&response);
+        response
+    }
+
+    /// Ends the client's side of the stream and returns what still comes until the server ends its own.
     ///
     /// # Panics
     ///

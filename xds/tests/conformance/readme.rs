@@ -1,0 +1,1 @@
+//! The table of rules in the README tells the truth.
