@@ -1,1 +1,64 @@
-//! Placeholder.
+//! The process: the only crate that knows all the others.
+//!
+//! The path of a change: a source (`osm-source`) yields objects → [`Driver`] updates the engine (`osm-engine`), hands changed
+//! resources to [`Publisher`], which encodes each once and publishes snapshots → the xDS server (`osm-xds`) streams them →
+//! what proxies answer comes back to the driver as events → [`Progress`] counts per object → `status` turns findings and
+//! counts into conditions. Certificates come from `osm-issuer` by a path of their own and reach proxies by SDS alone.
+
+mod admin;
+mod bootstrap;
+mod cli;
+mod driver;
+mod identity;
+mod intercept;
+mod metrics;
+mod progress;
+mod proxies;
+mod publish;
+mod render;
+mod standalone;
+mod status;
+mod status_folder;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+pub use admin::{Admin, Question};
+pub use bootstrap::{Bootstrap, renew, write_certificates};
+pub use cli::Cli;
+pub use driver::{Driver, Dump, Effects, Reports, StatusDocument};
+pub use identity::{
+    CONTROL_PLANE_SERVICE, ServerTls, control_plane_identity, leaf_policy, open_store, workload_identity,
+};
+pub use metrics::Metrics;
+pub use progress::{ObjectCounts, Progress, Proxies, ProxyState};
+pub use proxies::{ProxyEvent, ProxyPolicy};
+pub use publish::{Publisher, snapshot_key, type_url};
+pub use render::{Outcome, Output, Selection, Type, document, render, resources};
+pub use standalone::{Standalone, run};
+
+/// Prints the result of a command; a reader that went away is no error.
+pub(crate) fn print(text: &str, code: ExitCode) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    code
+}
+
+/// Prints why a command has no result.
+pub(crate) fn print_to_stderr(text: &str, code: ExitCode) -> ExitCode {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    code
+}
+
+/// Prints an error with everything that led to it.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+}
+
+/// Sends logs to standard error as JSON lines; `RUST_LOG` chooses what is logged.
+pub(crate) fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_env_filter(filter);
+    // Fails only if logs are sent somewhere already, as when a test embeds the process.
+    let _ = logs.try_init();
+}

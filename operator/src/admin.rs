@@ -1,0 +1,147 @@
+//! The admin endpoint: health, metrics, and a dump of every stage. It listens on loopback unless told otherwise.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use osm_model::Identity;
+use osm_xds::{Cache, Server};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::driver::Dump;
+use crate::metrics::Metrics;
+
+/// A question to the driver, with where the answer goes.
+#[derive(Debug)]
+pub struct Question {
+    /// What is asked.
+    pub dump: Dump,
+    /// Receives the answer; `None` when what is asked about does not exist.
+    pub answer: oneshot::Sender<Option<Value>>,
+}
+
+/// What the endpoint reads from.
+#[derive(Clone)]
+pub struct Admin {
+    /// Questions to the driver.
+    pub questions: mpsc::Sender<Question>,
+    /// Readiness.
+    pub cache: Cache,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Streams.
+    pub server: Server,
+    /// Problems of the source, and the state of certificates.
+    pub extra: Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// What `/debug` lists.
+const INDEX: &[(&str, &str)] = &[
+    ("/livez", "whether the process runs"),
+    ("/readyz", "whether the inputs were read and snapshots are served"),
+    ("/metrics", "metrics for Prometheus"),
+    ("/debug/problems", "problems of the source that keep the last good state in force"),
+    ("/debug/objects", "objects the mesh is made of"),
+    ("/debug/findings", "what is wrong with them"),
+    ("/debug/mesh", "settings, open services, workloads"),
+    ("/debug/mesh/{namespace}/{service account}", "what a workload serves and reaches, and why"),
+    ("/debug/engine", "size and cost of the computation"),
+    ("/debug/snapshots", "names and versions of all resources by workload"),
+    ("/debug/snapshots/{namespace}/{service account}", "all resources of a workload, secrets hidden"),
+    ("/debug/proxies", "streams and what they acknowledged"),
+    ("/debug/certificates", "certificates by identity, without keys"),
+    ("/debug/status", "status of objects and workloads"),
+];
+
+impl Admin {
+    /// The routes.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/livez", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .route("/debug", get(index))
+            .route("/debug/{page}", get(page))
+            .route("/debug/mesh/{namespace}/{account}", get(workload))
+            .route("/debug/snapshots/{namespace}/{account}", get(snapshot))
+            .with_state(self)
+    }
+
+    async fn ask(&self, dump: Dump) -> Response {
+        let (answer, answered) = oneshot::channel();
+        if self.questions.send(Question { dump, answer }).await.is_err() {
+            return (StatusCode::SERVICE_UNAVAILABLE, "the control plane is stopping\n").into_response();
+        }
+        match answered.await {
+            Ok(Some(value)) => pretty(&value),
+            Ok(None) => (StatusCode::NOT_FOUND, "there is no such workload\n").into_response(),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the control plane is stopping\n").into_response(),
+        }
+    }
+}
+
+fn pretty(value: &Value) -> Response {
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response()
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    if admin.cache.is_ready() {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the inputs are not read yet\n").into_response()
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], admin.metrics.text()).into_response()
+}
+
+async fn index() -> Response {
+    let pages: Vec<Value> = INDEX.iter().map(|(path, what)| json!({ "path": path, "what": what })).collect();
+    pretty(&json!(pages))
+}
+
+async fn page(State(admin): State<Admin>, Path(page): Path<String>) -> Response {
+    let dump = match page.as_str() {
+        "objects" => Dump::Objects,
+        "findings" => Dump::Findings,
+        "mesh" => Dump::Mesh,
+        "engine" => Dump::Engine,
+        "snapshots" => Dump::Snapshots,
+        "proxies" => Dump::Proxies,
+        "status" => Dump::Status,
+        other => {
+            return match (admin.extra)(other) {
+                Some(value) => pretty(&value),
+                None => (StatusCode::NOT_FOUND, "see /debug for what there is\n").into_response(),
+            };
+        }
+    };
+    admin.ask(dump).await
+}
+
+async fn workload(State(admin): State<Admin>, Path((namespace, account)): Path<(String, String)>) -> Response {
+    match Identity::new(&namespace, &account) {
+        Ok(identity) => admin.ask(Dump::Workload(identity)).await,
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn snapshot(State(admin): State<Admin>, Path((namespace, account)): Path<(String, String)>) -> Response {
+    match Identity::new(&namespace, &account) {
+        Ok(identity) => admin.ask(Dump::Snapshot(identity)).await,
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}

@@ -1,0 +1,222 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use osm_engine::Options;
+use osm_issuer::{Clock, TrustDomain};
+use osm_model::Identity;
+
+use crate::bootstrap::{self, Bootstrap};
+use crate::render::{self, Outcome, Output, Selection, Type};
+use crate::standalone::{self, Standalone};
+use crate::{identity, intercept};
+
+/// A service mesh from Kubernetes objects: SMI policies and MeshConfig in, Envoy configuration out.
+#[derive(Debug, Parser)]
+#[command(name = "osm-operator", version, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a mesh from a folder of manifests, without a cluster
+    #[command(after_help = STANDALONE_HELP)]
+    Standalone(StandaloneArgs),
+    /// Print what each proxy would get from a folder of manifests, and everything that is wrong with it
+    #[command(after_help = RENDER_HELP)]
+    Render(RenderArgs),
+    /// Print the bootstrap of an Envoy on a VM or in a network namespace, and write its certificate
+    #[command(after_help = BOOTSTRAP_HELP)]
+    Bootstrap(BootstrapArgs),
+    /// Redirect a workload's TCP connections to the Envoy beside it, or stop doing so
+    #[command(after_help = intercept::HELP)]
+    Intercept(intercept::InterceptArgs),
+}
+
+const STANDALONE_HELP: &str = "\
+Examples:
+  osm-operator standalone ./manifests --state-dir ./state
+  osm-operator standalone ./manifests --state-dir ./state --status-dir ./status --listen 10.0.0.1:15128
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, 2 could not start or had to give up.";
+
+const RENDER_HELP: &str = "\
+Examples:
+  osm-operator render ./manifests
+  osm-operator render ./manifests --proxy bookbuyer/bookbuyer --type clusters -o yaml
+
+Exit codes: 0 clean, 1 there are findings, 2 the folder cannot be used.";
+
+const BOOTSTRAP_HELP: &str = "\
+Examples:
+  osm-operator bootstrap --proxy bookbuyer/bookbuyer --node vm-1 --state-dir ./state --certificate-dir ./vm-1 > envoy.yaml
+  envoy -c envoy.yaml
+  osm-operator bootstrap --proxy bookbuyer/bookbuyer --node vm-1 --state-dir ./state --certificate-dir ./vm-1 --watch
+
+Exit codes: 0 written, 2 could not be written.";
+
+/// Options of the mesh, the same wherever they are given.
+#[derive(Debug, Args)]
+struct MeshArgs {
+    /// Name of the mesh: value of the namespaces' label openservicemesh.io/monitored-by
+    #[arg(long, default_value = "osm")]
+    mesh_name: String,
+    /// Namespace of the control plane, where the MeshConfig is
+    #[arg(long, default_value = "osm-system")]
+    osm_namespace: String,
+    /// Trust domain of certificates
+    #[arg(long, default_value = "cluster.local")]
+    trust_domain: String,
+    /// DNS suffix of the cluster
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
+    /// Range of ClusterIPs, may be repeated; without it the ranges are learnt from the Services
+    #[arg(long = "service-cidr", value_name = "CIDR")]
+    service_ranges: Vec<IpNet>,
+}
+
+impl MeshArgs {
+    fn options(&self) -> anyhow::Result<Options> {
+        Ok(Options {
+            mesh_name: self.mesh_name.as_str().into(),
+            control_plane_namespace: self.osm_namespace.as_str().into(),
+            trust_domain: osm_model::TrustDomain::new(&self.trust_domain)?,
+            cluster_domain: self.cluster_domain.as_str().into(),
+            service_ranges: self.service_ranges.clone(),
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+struct StandaloneArgs {
+    /// Folder of manifests (YAML or JSON)
+    folder: PathBuf,
+    /// Address on which xDS is served, by mutual TLS
+    #[arg(long, default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15128))]
+    listen: SocketAddr,
+    /// Address of the admin endpoint: /livez, /readyz, /metrics, /debug
+    #[arg(long, default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9091))]
+    admin: SocketAddr,
+    /// Folder that holds the certificate authority; made if it is not there
+    #[arg(long)]
+    state_dir: PathBuf,
+    /// Folder into which the status of objects and workloads is written
+    #[arg(long)]
+    status_dir: Option<PathBuf>,
+    #[command(flatten)]
+    mesh: MeshArgs,
+}
+
+#[derive(Debug, Args)]
+struct RenderArgs {
+    /// Folder of manifests (YAML or JSON)
+    folder: PathBuf,
+    /// Only this workload
+    #[arg(long, value_name = "NAMESPACE/SERVICEACCOUNT", value_parser = parse_identity)]
+    proxy: Option<Identity>,
+    /// Only resources of this type
+    #[arg(long = "type", value_enum)]
+    kind: Option<Type>,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    mesh: MeshArgs,
+}
+
+#[derive(Debug, Args)]
+struct BootstrapArgs {
+    /// The workload the proxy belongs to
+    #[arg(long, value_name = "NAMESPACE/SERVICEACCOUNT", value_parser = parse_identity)]
+    proxy: Identity,
+    /// Name of the proxy among those of its workload
+    #[arg(long)]
+    node: String,
+    /// Address at which the control plane serves xDS
+    #[arg(long, default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15128))]
+    control_plane: SocketAddr,
+    /// Folder that holds the certificate authority, as given to the control plane
+    #[arg(long)]
+    state_dir: PathBuf,
+    /// Folder into which the proxy's certificate is written, as an absolute path or from where Envoy will run
+    #[arg(long)]
+    certificate_dir: PathBuf,
+    /// User to whom the certificate is given, for example 1500
+    #[arg(long)]
+    proxy_uid: Option<u32>,
+    /// Port of Envoy's admin interface on loopback
+    #[arg(long, default_value_t = osm_translate::naming::ADMIN_PORT)]
+    admin_port: u16,
+    /// Stay and renew the certificate before it ends
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    mesh: MeshArgs,
+}
+
+fn parse_identity(text: &str) -> Result<Identity, String> {
+    let (namespace, account) = text.split_once('/').ok_or("write it as NAMESPACE/SERVICEACCOUNT")?;
+    Identity::new(namespace, account).map_err(|error| error.to_string())
+}
+
+impl Cli {
+    /// Carries the command out; errors go to standard error, with everything that led to them.
+    pub async fn run(self) -> ExitCode {
+        let outcome = match self.command {
+            Command::Standalone(args) => run_standalone(args).await,
+            Command::Render(args) => run_render(&args),
+            Command::Bootstrap(args) => run_bootstrap(args).await,
+            Command::Intercept(args) => intercept::run(&args),
+        };
+        outcome.unwrap_or_else(|error| {
+            crate::print_error(&error);
+            ExitCode::from(2)
+        })
+    }
+}
+
+async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {
+    crate::log_to_stderr();
+    let options = args.mesh.options()?;
+    let StandaloneArgs { folder, listen, admin, state_dir, status_dir, .. } = args;
+    standalone::run(Standalone { folder, listen, admin, state: state_dir, status: status_dir, options }).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_render(args: &RenderArgs) -> anyhow::Result<ExitCode> {
+    let selection = Selection { proxy: args.proxy.clone(), kind: args.kind, output: args.output };
+    let (text, outcome) = render::render(&args.folder, args.mesh.options()?, &selection);
+    Ok(match outcome {
+        Outcome::Clean => crate::print(&text, ExitCode::SUCCESS),
+        Outcome::Findings => crate::print(&text, ExitCode::from(1)),
+        Outcome::Unusable => crate::print_to_stderr(&text, ExitCode::from(2)),
+    })
+}
+
+async fn run_bootstrap(args: BootstrapArgs) -> anyhow::Result<ExitCode> {
+    let bootstrap = Bootstrap {
+        workload: args.proxy,
+        node: args.node,
+        control_plane: args.control_plane,
+        control_plane_namespace: args.mesh.osm_namespace,
+        trust_domain: TrustDomain::new(&args.mesh.trust_domain)?,
+        certificates: args.certificate_dir,
+        admin_port: args.admin_port,
+    };
+    let store = identity::open_store(&args.state_dir, Clock::system())?;
+    let envoy = serde_saphyr::to_string(&bootstrap.envoy()?)?;
+    bootstrap::write_certificates(&bootstrap, &store, args.proxy_uid).await?;
+    let written = crate::print(&envoy, ExitCode::SUCCESS);
+    if args.watch {
+        crate::log_to_stderr();
+        let never = bootstrap::renew(&bootstrap, &store, args.proxy_uid).await?;
+        match never {}
+    }
+    Ok(written)
+}

@@ -1,0 +1,161 @@
+//! Metrics in Prometheus' format. Labels come from closed sets only.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use osm_engine::MeshChanges;
+use osm_xds::{Event, Publication};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// The xDS type a figure is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabel {
+    r#type: String,
+}
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    publications: Counter,
+    changed_resources: Counter,
+    computed_nodes: Counter,
+    streams: Gauge,
+    stream_count: AtomicI64,
+    responses: Family<TypeLabel, Counter>,
+    sent_resources: Family<TypeLabel, Counter>,
+    acknowledgements: Family<TypeLabel, Counter>,
+    rejections: Family<TypeLabel, Counter>,
+    propagation: Histogram,
+    problems: Gauge,
+    findings: Gauge,
+    certificates: Counter,
+    status_writes: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("osm");
+        let publications = Counter::default();
+        registry.register("publications", "Publications of snapshots", publications.clone());
+        let changed_resources = Counter::default();
+        registry.register("changed_resources", "Resources that changed in a layer", changed_resources.clone());
+        let computed_nodes = Counter::default();
+        registry.register("computed_nodes", "Nodes of the mesh computation that ran", computed_nodes.clone());
+        let streams = Gauge::default();
+        registry.register("proxy_connect_count", "Open xDS streams", streams.clone());
+        let responses = Family::default();
+        registry.register("xds_responses", "xDS responses sent", responses.clone());
+        let sent_resources = Family::default();
+        registry.register("xds_resources_sent", "Resources and removals in xDS responses", sent_resources.clone());
+        let acknowledgements = Family::default();
+        registry.register("xds_acknowledgements", "Snapshots acknowledged by type", acknowledgements.clone());
+        let rejections = Family::default();
+        registry.register("xds_rejections", "xDS responses refused by proxies", rejections.clone());
+        let bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let propagation = Histogram::new(bounds);
+        registry.register(
+            "propagation_seconds",
+            "From reading a changed object to the acknowledgement of the last proxy concerned",
+            propagation.clone(),
+        );
+        let problems = Gauge::default();
+        registry.register(
+            "source_problems",
+            "Problems of the source that keep the last good state in force",
+            problems.clone(),
+        );
+        let findings = Gauge::default();
+        registry.register("findings", "Findings about objects", findings.clone());
+        let certificates = Counter::default();
+        registry.register("cert_issued_count", "Certificates issued", certificates.clone());
+        let status_writes = Counter::default();
+        registry.register("status_writes", "Status documents written", status_writes.clone());
+        Self {
+            registry,
+            publications,
+            changed_resources,
+            computed_nodes,
+            streams,
+            stream_count: AtomicI64::new(0),
+            responses,
+            sent_resources,
+            acknowledgements,
+            rejections,
+            propagation,
+            problems,
+            findings,
+            certificates,
+            status_writes,
+        }
+    }
+}
+
+fn label(type_url: &osm_xds::TypeUrl) -> TypeLabel {
+    // Types that are not ours are one label, so that clients cannot make up new ones.
+    let text = match type_url {
+        osm_xds::TypeUrl::Other(_) => "other",
+        known => known.short_name(),
+    };
+    TypeLabel { r#type: text.to_owned() }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+impl Metrics {
+    /// The exposition, as `/metrics` serves it.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(error) => format!("# cannot encode: {error}\n"),
+        }
+    }
+
+    pub(crate) fn publication(&self, changes: &MeshChanges, publication: &Publication) {
+        if publication.changed_keys > 0 {
+            self.publications.inc();
+        }
+        self.changed_resources.inc_by(count(changes.resources.len()));
+        self.computed_nodes.inc_by(count(changes.work.computed));
+    }
+
+    pub(crate) fn stream_event(&self, event: &Event) {
+        match event {
+            Event::Connected => drop(self.streams.set(self.stream_count.fetch_add(1, Ordering::Relaxed) + 1)),
+            Event::Disconnected(_) => drop(self.streams.set(self.stream_count.fetch_sub(1, Ordering::Relaxed) - 1)),
+            Event::Sent { type_url, resources, removed, .. } => {
+                self.responses.get_or_create(&label(type_url)).inc();
+                self.sent_resources.get_or_create(&label(type_url)).inc_by(count(resources + removed));
+            }
+            Event::Acknowledged { type_url, .. } => drop(self.acknowledgements.get_or_create(&label(type_url)).inc()),
+            Event::Rejected(rejection) => drop(self.rejections.get_or_create(&label(&rejection.type_url)).inc()),
+            Event::Synced { .. } | Event::Stalled { .. } => {}
+        }
+    }
+
+    pub(crate) fn propagated(&self, took: Duration) {
+        self.propagation.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn source(&self, problems: usize, findings: usize) {
+        self.problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
+        self.findings.set(i64::try_from(findings).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn certificate_issued(&self) {
+        self.certificates.inc();
+    }
+
+    pub(crate) fn status_written(&self) {
+        self.status_writes.inc();
+    }
+}

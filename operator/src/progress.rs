@@ -1,0 +1,274 @@
+//! How far each object has come among the proxies it concerns. State without I/O: `now` is an argument.
+//!
+//! Objects are tied to resources by attribution: a place in a layer (type and name) remembers which objects made what is
+//! there. When a place changes, its objects are *on their way* with the epoch of that publication, until every proxy of
+//! the place's layer has acknowledged the epoch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use osm_engine::{LayerEntry, LayerKey, MeshChanges};
+use osm_model::{Identity, ObjectId, Origin};
+use osm_translate::ResourceKind;
+use osm_xds::{Epoch, ProxyName, TypeUrl, Version};
+
+use crate::publish::type_url;
+
+/// A place in a layer.
+type Place = (LayerKey, ResourceKind, Arc<str>);
+
+/// One resource that one proxy refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The version refused.
+    pub version: Version,
+    /// Envoy's words.
+    pub message: Arc<str>,
+    /// The objects to blame.
+    pub objects: BTreeSet<ObjectId>,
+}
+
+/// The streams of one proxy, as the driver reads them from the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyState {
+    /// The workload it is a proxy of.
+    pub workload: Identity,
+    /// The epoch up to which all its streams have acknowledged everything; `None` before the first time.
+    pub synced: Option<Epoch>,
+}
+
+/// All that is known of connected proxies.
+pub type Proxies = BTreeMap<ProxyName, ProxyState>;
+
+/// Where an object is on its way.
+#[derive(Debug)]
+struct ObjectProgress {
+    /// Where it has an effect, and how many places in each layer.
+    layers: BTreeMap<LayerKey, usize>,
+    /// The publication that last changed any of it.
+    epoch: Epoch,
+    /// When the change was read.
+    since: Instant,
+    /// How long it took until all had acknowledged, once they have.
+    took: Option<Duration>,
+}
+
+/// Counts for one object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectCounts {
+    /// Connected proxies it concerns.
+    pub targeted: u32,
+    /// Those that run it.
+    pub acknowledged: u32,
+    /// Those that refused what it caused.
+    pub refused: u32,
+    /// From reading the change to the last acknowledgement, once all proxies have acknowledged.
+    pub took: Option<Duration>,
+    /// Whether this count was the first to see all of them have it.
+    pub arrived: bool,
+    /// Who refused what, in whose words.
+    pub refusals: Vec<(ProxyName, Arc<str>, Arc<str>)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Progress {
+    places: BTreeMap<Place, BTreeSet<Origin>>,
+    objects: BTreeMap<ObjectId, ObjectProgress>,
+    refusals: BTreeMap<ProxyName, BTreeMap<(TypeUrl, Arc<str>), Refusal>>,
+    /// Objects held back from a workload: the resource they spoiled, and Envoy's words.
+    held_back: BTreeMap<(ObjectId, Identity), (Arc<str>, Arc<str>)>,
+}
+
+/// Who is to blame for a refused resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blame {
+    /// The objects.
+    pub objects: BTreeSet<ObjectId>,
+    /// Whether others, who are not to blame, made the resource too.
+    pub shared: bool,
+}
+
+impl Progress {
+    /// Takes over a publication: `changes` became visible with `epoch`; what changed was read at `since`.
+    pub fn publish(&mut self, changes: &MeshChanges, epoch: Epoch, since: Instant) {
+        for change in &changes.resources {
+            let place = (change.layer.clone(), change.kind, Arc::clone(&change.name));
+            let before = self.places.remove(&place).unwrap_or_default();
+            let after = change.entry.as_ref().map(origins_of).unwrap_or_default();
+            for object in objects(&before).difference(&objects(&after)) {
+                self.leave(object, &change.layer);
+            }
+            for object in objects(&after).difference(&objects(&before)) {
+                self.enter(object, &change.layer, epoch, since);
+            }
+            // Only whoever says something new is on its way; what others say in the same resource is in force already.
+            for origin in before.symmetric_difference(&after) {
+                if let Some(progress) = self.objects.get_mut(&origin.object) {
+                    (progress.epoch, progress.since, progress.took) = (epoch, since, None);
+                }
+            }
+            if change.entry.is_some() {
+                self.places.insert(place, after);
+            }
+            self.forget_refusals(&change.layer, &type_url(change.kind), &change.name);
+        }
+    }
+
+    fn enter(&mut self, object: &ObjectId, layer: &LayerKey, epoch: Epoch, since: Instant) {
+        let fresh = || ObjectProgress { layers: BTreeMap::new(), epoch, since, took: None };
+        let progress = self.objects.entry(object.clone()).or_insert_with(fresh);
+        *progress.layers.entry(layer.clone()).or_default() += 1;
+    }
+
+    fn leave(&mut self, object: &ObjectId, layer: &LayerKey) {
+        let Some(progress) = self.objects.get_mut(object) else { return };
+        if let Some(count) = progress.layers.get_mut(layer) {
+            *count -= 1;
+            if *count == 0 {
+                progress.layers.remove(layer);
+            }
+        }
+    }
+
+    /// Forgets an object that is gone and has no effect any more.
+    pub fn forget(&mut self, object: &ObjectId) {
+        if self.objects.get(object).is_some_and(|progress| progress.layers.is_empty()) {
+            self.objects.remove(object);
+        }
+    }
+
+    /// A proxy refused this version. Gives the objects to blame: of those that made the resource, the ones that changed
+    /// last; an object that was there while the resource was still accepted is not to blame for what came later.
+    pub fn refuse(
+        &mut self,
+        proxy: &ProxyName,
+        workload: &Identity,
+        resource: (TypeUrl, Arc<str>, Version),
+        message: Arc<str>,
+    ) -> Blame {
+        let (refused_type, name, version) = resource;
+        let layers = [LayerKey::Workload(workload.clone()), LayerKey::Mesh];
+        let made_by = layers.into_iter().find_map(|layer| {
+            let kind = kind_of(&refused_type)?;
+            self.places.get(&(layer, kind, Arc::clone(&name)))
+        });
+        let made_by = made_by.map(objects).unwrap_or_default();
+        let changed = |object: &ObjectId| self.objects.get(object).map_or(Epoch::default(), |progress| progress.epoch);
+        let newest = made_by.iter().map(changed).max().unwrap_or_default();
+        let (objects, others): (BTreeSet<ObjectId>, BTreeSet<ObjectId>) =
+            made_by.into_iter().partition(|object| changed(object) == newest);
+        let refusal = Refusal { version, message, objects: objects.clone() };
+        self.refusals.entry(proxy.clone()).or_default().insert((refused_type, name), refusal);
+        Blame { objects, shared: !others.is_empty() }
+    }
+
+    /// An object is held back from a workload since one of its proxies refused `resource` in the words of `message`.
+    pub fn hold_back(&mut self, workload: &Identity, object: &ObjectId, resource: Arc<str>, message: Arc<str>) {
+        self.held_back.insert((object.clone(), workload.clone()), (resource, message));
+    }
+
+    /// The object changed, or is gone: whether proxies accept it will show anew.
+    pub fn release(&mut self, object: &ObjectId) {
+        self.held_back.retain(|(held, _), _| held != object);
+    }
+
+    /// A proxy is gone: what it refused concerns nobody any more.
+    pub fn disconnect(&mut self, proxy: &ProxyName) {
+        self.refusals.remove(proxy);
+    }
+
+    /// What a proxy refuses at present.
+    pub fn refusals_of(&self, proxy: &ProxyName) -> impl Iterator<Item = (&(TypeUrl, Arc<str>), &Refusal)> {
+        self.refusals.get(proxy).into_iter().flatten()
+    }
+
+    /// A resource changed: what was said of its former version is history.
+    fn forget_refusals(&mut self, layer: &LayerKey, type_url: &TypeUrl, name: &Arc<str>) {
+        let key = (type_url.clone(), Arc::clone(name));
+        for (proxy, refusals) in &mut self.refusals {
+            let concerned = match layer {
+                LayerKey::Mesh => true,
+                LayerKey::Workload(identity) => is_proxy_of(proxy, identity),
+            };
+            if concerned {
+                refusals.remove(&key);
+            }
+        }
+        self.refusals.retain(|_, refusals| !refusals.is_empty());
+    }
+
+    /// Counts one object among `proxies`, and notes when the last one has acknowledged.
+    pub fn count(&mut self, object: &ObjectId, proxies: &Proxies, now: Instant) -> ObjectCounts {
+        let mut counts = ObjectCounts::default();
+        let epoch = self.objects.get(object).map(|progress| progress.epoch);
+        for (name, proxy) in proxies {
+            let held_back = self.held_back.get(&(object.clone(), proxy.workload.clone()));
+            if held_back.is_none() && !self.concerns(object, &proxy.workload) {
+                continue;
+            }
+            counts.targeted += 1;
+            let refusals = self.refusals.get(name).into_iter().flatten();
+            let blamed = refusals.filter(|(_, refusal)| refusal.objects.contains(object));
+            let blamed = blamed.map(|((_, resource), refusal)| (Arc::clone(resource), Arc::clone(&refusal.message)));
+            let blamed: BTreeSet<_> = blamed.chain(held_back.cloned()).collect();
+            if !blamed.is_empty() {
+                counts.refused += 1;
+                counts.refusals.extend(blamed.into_iter().map(|(resource, words)| (name.clone(), resource, words)));
+            } else if proxy.synced.zip(epoch).is_some_and(|(synced, epoch)| synced >= epoch) {
+                counts.acknowledged += 1;
+            }
+        }
+        let Some(progress) = self.objects.get_mut(object) else { return counts };
+        if counts.acknowledged == counts.targeted && counts.targeted > 0 && progress.took.is_none() {
+            progress.took = Some(now.saturating_duration_since(progress.since));
+            counts.arrived = true;
+        }
+        counts.took = progress.took;
+        counts
+    }
+
+    /// What is held back from a workload: resource and Envoy's words.
+    pub fn held_back_of(&self, workload: &Identity) -> impl Iterator<Item = &(Arc<str>, Arc<str>)> {
+        self.held_back.iter().filter(move |((_, held_from), _)| held_from == workload).map(|(_, refusal)| refusal)
+    }
+
+    fn concerns(&self, object: &ObjectId, workload: &Identity) -> bool {
+        self.objects.get(object).is_some_and(|progress| {
+            progress.layers.contains_key(&LayerKey::Mesh)
+                || progress.layers.contains_key(&LayerKey::Workload(workload.clone()))
+        })
+    }
+
+    /// Objects that have an effect on the proxies of a workload, ordered.
+    pub fn contributors(&self, workload: &Identity) -> impl Iterator<Item = &ObjectId> {
+        let own = LayerKey::Workload(workload.clone());
+        self.objects.iter().filter(move |(_, progress)| progress.layers.contains_key(&own)).map(|(object, _)| object)
+    }
+}
+
+/// What made a resource and put it where it is.
+fn origins_of(entry: &LayerEntry) -> BTreeSet<Origin> {
+    entry.resource.origins.iter().chain(entry.because.iter()).cloned().collect()
+}
+
+fn objects(origins: &BTreeSet<Origin>) -> BTreeSet<ObjectId> {
+    origins.iter().map(|origin| origin.object.clone()).collect()
+}
+
+fn is_proxy_of(proxy: &ProxyName, identity: &Identity) -> bool {
+    let workload = proxy.as_str().rsplit_once('/').map(|(workload, _)| workload);
+    workload.is_some_and(|workload| *workload == identity.to_string())
+}
+
+fn kind_of(type_url: &TypeUrl) -> Option<ResourceKind> {
+    match type_url {
+        TypeUrl::Cluster => Some(ResourceKind::Cluster),
+        TypeUrl::ClusterLoadAssignment => Some(ResourceKind::Endpoints),
+        TypeUrl::Listener => Some(ResourceKind::Listener),
+        TypeUrl::ScopedRouteConfiguration => Some(ResourceKind::ScopedRoutes),
+        TypeUrl::RouteConfiguration => Some(ResourceKind::Routes),
+        _ => None,
+    }
+}
