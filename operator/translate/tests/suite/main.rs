@@ -1,6 +1,7 @@
-//! Translations as real Envoys take them: in validate mode, and live on the loopback addresses over a delta ADS stream.
+//! Translations by themselves (`pure`), and as real Envoys take them: in validate mode, and live on the loopback addresses
+//! over a delta ADS stream.
 //!
-//! Every test runs on the oldest and the newest Envoy claimed. `OSM_ENVOY_DIR` names a directory that holds
+//! Every test of the second kind runs on the oldest and the newest Envoy claimed. `OSM_ENVOY_DIR` names a directory that holds
 //! `1.36.2/envoy` and `1.40.0/envoy`; without it the tests fail.
 //!
 //! Except in `redirected`, nothing redirects connections, so listeners are moved to loopback addresses of their own, which
@@ -12,11 +13,13 @@ mod ads;
 mod application;
 mod certificates;
 mod envoy;
+mod everything;
 mod fixture;
 mod http;
 mod inbound;
 mod outbound;
 mod peer;
+mod pure;
 mod redirected;
 mod tcp;
 mod validate;

@@ -129,7 +129,7 @@ async fn the_destination_decides_and_the_host_does_not() {
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 
         websocket(sockets[0]).await;
-        envoy.end().await;
+        envoy.end_missing(&[&missing_address.to_string()]).await;
         server.end().await;
     }
 }

@@ -228,9 +228,15 @@ impl Envoy {
         std::fs::read_to_string(self.directory.path().join("stdout")).unwrap()
     }
 
-    /// Ends it, after making sure that it refused nothing it was given.
-    pub(crate) async fn end(mut self) {
+    /// Ends it, after making sure that it refused nothing it was given and missed nothing that was referred to.
+    pub(crate) async fn end(self) {
+        self.end_missing(&[]).await;
+    }
+
+    /// The same where what it was given refers to `missing`, which is not there.
+    pub(crate) async fn end_missing(mut self, missing: &[&str]) {
         assert_eq!(self.ads.refusals(), Vec::<String>::new());
+        assert_eq!(self.ads.missing(), missing.iter().map(ToString::to_string).collect());
         let alive = self.child.try_wait().unwrap().is_none();
         assert!(alive, "{}", std::fs::read_to_string(self.directory.path().join("stderr")).unwrap());
         self.child.kill().await.unwrap();

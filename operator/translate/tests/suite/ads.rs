@@ -79,6 +79,7 @@ struct Progress {
     sent: u64,
     answered: u64,
     refusals: Vec<String>,
+    missing: BTreeSet<String>,
 }
 
 /// The server, until dropped.
@@ -116,6 +117,11 @@ impl Ads {
         self.served.send_replace(served);
         let mut progress = self.progress.subscribe();
         progress.wait_for(|now| now.sent > before && now.answered == now.sent).await.unwrap();
+    }
+
+    /// Names that were asked for and are not there: what is served refers to them.
+    pub(crate) fn missing(&self) -> BTreeSet<String> {
+        self.progress.borrow().missing.clone()
     }
 
     /// Envoy's words about what it refused.
@@ -250,7 +256,10 @@ impl Connection {
             nonce: self.nonce.to_string(),
             ..Default::default()
         };
-        self.progress.send_modify(|progress| progress.sent += 1);
+        self.progress.send_modify(|progress| {
+            progress.sent += 1;
+            progress.missing.extend(asked.iter().filter(gone).cloned());
+        });
         self.responses.send(Ok(response)).await.ok()?;
         self.resend_endpoints(kind, &changed, served).await
     }

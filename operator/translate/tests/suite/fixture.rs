@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress, address, socket_address::PortSpecifier};
 use envoy_types::pb::envoy::config::listener::v3::{AdditionalAddress, Listener};
 use osm_model::{
-    AccessLog, Addressing, Backend, Destination, DestinationRoutes, Egress, Endpoint, EndpointReadiness, HttpMatch,
-    HttpRule, Identity, InboundPolicy, InboundPort, InboundView, LocalProxyMode, MeshPort, MeshService, MeshSettings,
-    Method, ObjectId, Origin, PathMatch, Principals, Protocol, Reachable, ServiceId, SplitRule, TcpRule, TlsParameters,
-    TlsVersion, TrafficRouting, TrustDomain,
+    AccessLog, Addressing, Backend, Destination, DestinationRoutes, Egress, Endpoint, EndpointReadiness,
+    ExternalAuthorization, HttpMatch, HttpRule, Identity, InboundPolicy, InboundPort, InboundView, LocalProxyMode,
+    MeshPort, MeshService, MeshSettings, Method, ObjectId, Origin, PathMatch, Principals, Protocol, Reachable,
+    ServiceId, SplitRule, TcpRule, TlsParameters, TlsVersion, Tracing, TrafficRouting, TrustDomain,
 };
 use osm_translate::{Resource, ResourceKind};
 use prost::Message as _;
@@ -35,6 +36,26 @@ pub(crate) fn settings() -> MeshSettings {
         access_log: AccessLog::Stdout,
         service_ranges: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
     }
+}
+
+/// Every choice but egress made differently.
+pub(crate) fn everything_switched_on() -> MeshSettings {
+    let mut settings = settings();
+    settings.permissive = false;
+    settings.local_proxy_mode = LocalProxyMode::PodIp;
+    settings.tls.minimum = TlsVersion::V1_2;
+    settings.tls.cipher_suites = vec!["ECDHE-ECDSA-AES128-GCM-SHA256".into(), "ECDHE-RSA-AES128-GCM-SHA256".into()];
+    settings.tls.ecdh_curves = vec!["X25519".into(), "P-256".into()];
+    settings.tracing =
+        Some(Tracing { address: "jaeger.osm.svc.cluster.local".into(), port: 9411, endpoint: "/api/v2/spans".into() });
+    settings.external_authorization = Some(ExternalAuthorization {
+        address: "authorizer.osm.svc.cluster.local".into(),
+        port: 9191,
+        stat_prefix: "inboundExtAuthz".into(),
+        timeout: Duration::from_secs(1),
+        failure_mode_allow: true,
+    });
+    settings
 }
 
 pub(crate) fn identity(name: &str) -> Identity {

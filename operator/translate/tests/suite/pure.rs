@@ -1,0 +1,5 @@
+//! Translations by themselves: bytes, names, attribution, and what depends on what.
+
+mod access;
+mod destinations;
+mod determinism;
