@@ -2,7 +2,8 @@
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation as Mutation, header_mutation::Action};
 use envoy_types::pb::envoy::config::core::v3::{
-    HeaderValue, HeaderValueOption, TrafficDirection, TypedExtensionConfig, header_value_option::HeaderAppendAction,
+    CidrRange, HeaderValue, HeaderValueOption, TrafficDirection, TypedExtensionConfig,
+    header_value_option::HeaderAppendAction,
 };
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -49,17 +50,17 @@ pub fn outbound_http_listener(port: u16, settings: &MeshSettings) -> Resource {
         header_mutations: vec![note_destination()],
         paths: Paths::AsSent,
     };
+    let prefix_ranges: Vec<CidrRange> = settings.service_ranges.iter().map(cidr_range).collect();
     let services = FilterChain {
         name: name.clone(),
-        filter_chain_match: Some(FilterChainMatch {
-            prefix_ranges: settings.service_ranges.iter().map(cidr_range).collect(),
-            ..Default::default()
-        }),
+        filter_chain_match: Some(FilterChainMatch { prefix_ranges, ..Default::default() }),
         filters: vec![manager.into_filter(settings)],
         ..Default::default()
     };
+    // To Envoy a match without ranges matches every address: without ranges there are no services.
+    let any_service = !settings.service_ranges.is_empty();
     let listener = Listener {
-        filter_chains: vec![services],
+        filter_chains: any_service.then_some(services).into_iter().collect(),
         default_filter_chain: Some(outside_chain(settings)),
         ..dual_stack(name, port, Socket::HandedOver)
     };

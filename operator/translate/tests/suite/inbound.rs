@@ -1,8 +1,10 @@
 //! Live: what a workload's sidecar lets through to its application.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use osm_model::{HeaderMatch, HttpMatch, InboundPolicy, MeshSettings, PathMatch, Protocol};
+use osm_model::{ExternalAuthorization, HeaderMatch, HttpMatch, InboundPolicy, MeshSettings, PathMatch, Protocol};
+use osm_translate::Resource;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -25,11 +27,21 @@ struct Server {
 
 impl Server {
     async fn start(version: &str, policy: InboundPolicy, application: IpAddr) -> Self {
-        let (settings, authority) = (settings(), Authority::new());
+        Self::start_with(version, policy, application, settings(), Vec::new()).await
+    }
+
+    async fn start_with(
+        version: &str,
+        policy: InboundPolicy,
+        application: IpAddr,
+        settings: MeshSettings,
+        more: Vec<Resource>,
+    ) -> Self {
+        let authority = Authority::new();
         let port = free_port();
         let application = Application::http("bookstore", SocketAddr::new(application, port)).await;
         let pod = SocketAddr::new(loopback(), port);
-        let ads = Ads::start(Self::served(&authority, &settings, pod, policy)).await;
+        let ads = Ads::start(Self::served(&authority, &settings, pod, policy).with(more)).await;
         let envoy = Envoy::start(version, ads).await;
         Self { authority, settings, pod, envoy, _application: application }
     }
@@ -180,6 +192,27 @@ async fn an_application_on_the_ipv6_loopback_address_is_reached() {
     for version in VERSIONS {
         let server = Server::start(version, InboundPolicy::Permissive, Ipv6Addr::LOCALHOST.into()).await;
         assert_eq!(server.status("buyer", "GET", "/", &[]).await, Some(200), "{version}");
+        server.envoy.end().await;
+    }
+}
+
+/// Requests pass the authorizer, which is not there: what then is the setting's choice.
+#[tokio::test]
+async fn without_its_authorizer_requests_fare_as_configured() {
+    for (version, failure_mode_allow, expected) in
+        VERSIONS.into_iter().flat_map(|version| [(version, false, 403), (version, true, 200)])
+    {
+        let authorization = ExternalAuthorization {
+            address: "127.0.0.1".into(),
+            port: free_port(),
+            stat_prefix: "authorizer".into(),
+            timeout: Duration::from_secs(1),
+            failure_mode_allow,
+        };
+        let cluster = osm_translate::external_authorization_cluster(&authorization);
+        let settings = MeshSettings { external_authorization: Some(authorization), ..settings() };
+        let server = Server::start_with(version, InboundPolicy::Permissive, APPLICATION, settings, vec![cluster]).await;
+        assert_eq!(server.status("buyer", "GET", "/", &[]).await, Some(expected), "{version}");
         server.envoy.end().await;
     }
 }

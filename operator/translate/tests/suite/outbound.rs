@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::ads::{Ads, Served};
 use crate::application::Application;
-use crate::certificates::Authority;
+use crate::certificates::{Authority, Leaf};
 use crate::envoy::{Envoy, VERSIONS, eventually};
 use crate::fixture::*;
 use crate::http::Client;
@@ -37,12 +37,24 @@ impl Server {
         name: &'static str,
         addresses: Vec<IpAddr>,
     ) -> Self {
+        let leaf = authority.workload(&identity(name), &settings.trust_domain);
+        Self::start_as(&leaf, version, authority, settings, name, addresses).await
+    }
+
+    /// The same with any certificate.
+    async fn start_as(
+        leaf: &Leaf,
+        version: &str,
+        authority: &Authority,
+        settings: &MeshSettings,
+        name: &'static str,
+        addresses: Vec<IpAddr>,
+    ) -> Self {
         let port = free_port();
         let application = Application::http(name, ([127, 0, 0, 1], port).into()).await;
         let pod = SocketAddr::new(loopback(), port);
         let view = view(name, port, Protocol::Http, InboundPolicy::Permissive);
-        let leaf = authority.workload(&identity(name), &settings.trust_domain);
-        let served = Served::default().with(inbound_at(pod, &view, settings)).with_secrets(authority.secrets(&leaf));
+        let served = Served::default().with(inbound_at(pod, &view, settings)).with_secrets(authority.secrets(leaf));
         let envoy = Envoy::start(version, Ads::start(served).await).await;
         let service = service(name, Addressing::ClusterIp(addresses), port, Protocol::Http);
         Self { service, pod, envoy, _application: application }
@@ -158,8 +170,8 @@ async fn a_server_that_is_not_who_the_client_expects_is_refused() {
         let port = server.service.ports[0].port;
         let mut served = Served::default();
         let mut sockets = Vec::new();
-        // The same pod, expected to be itself, somebody else, and nobody at all.
-        let expectations: [&[&str]; 3] = [&["bookstore"], &["bookstore-v2"], &[]];
+        // The same pod, expected to be itself, one of several, somebody else, and nobody at all.
+        let expectations: [&[&str]; 4] = [&["bookstore"], &["other", "bookstore"], &["bookstore-v2"], &[]];
         for (index, expected) in expectations.into_iter().enumerate() {
             let address = loopback();
             let name = format!("expectation-{index}");
@@ -181,8 +193,8 @@ async fn a_server_that_is_not_who_the_client_expects_is_refused() {
         for socket in sockets {
             statuses.push(Client::http1(socket).get("/").await.status);
         }
-        assert_eq!(statuses, [200, 503, 503], "{version}");
-        assert!(envoy.statistic(&format!("cluster.shop/expectation-2|{port}.ssl.fail_verify_san")).await > 0);
+        assert_eq!(statuses, [200, 200, 503, 503], "{version}");
+        assert!(envoy.statistic(&format!("cluster.shop/expectation-3|{port}.ssl.fail_verify_san")).await > 0);
         envoy.end().await;
         server.end().await;
     }
@@ -276,5 +288,26 @@ async fn what_is_outside_the_service_ranges_is_refused_when_egress_is_off() {
             assert_eq!(Client::http1(socket).try_get("/").await, None, "{version}");
         }
         envoy.end().await;
+    }
+}
+
+/// A sidecar of OSM's has a certificate with the DNS name only.
+#[tokio::test]
+async fn a_server_of_osm_is_recognised_by_its_dns_name() {
+    for version in VERSIONS {
+        let (settings, authority) = (settings(), Authority::new());
+        for (dns, expected) in [("bookstore.shop.mesh.example", 200), ("bookstore.shop.evil.example", 503)] {
+            let leaf = authority.leaf(None, &[dns]);
+            let address = loopback();
+            let server = Server::start_as(&leaf, version, &authority, &settings, "bookstore", vec![address]).await;
+            let socket = SocketAddr::new(address, server.service.ports[0].port);
+            let served = client(&authority, &settings, &[socket])
+                .with(osm_translate::scopes(&routes(&server.service, TrafficRouting::Direct)));
+            let served = server.offered(served, &server.destination("bookstore"), &settings);
+            let envoy = Envoy::start(version, Ads::start(served).await).await;
+            assert_eq!(Client::http1(socket).get("/").await.status, expected, "{version} {dns}");
+            envoy.end().await;
+            server.end().await;
+        }
     }
 }

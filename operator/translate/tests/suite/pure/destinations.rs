@@ -187,3 +187,19 @@ fn secrets_are_named_the_same_for_everybody() {
         assert!(body.contains(naming::SERVICE_CERTIFICATE_SECRET) && body.contains(naming::TRUST_BUNDLE_SECRET));
     }
 }
+
+/// To Envoy, no ranges would be every address, and requests out of the cluster would find no scope.
+#[test]
+fn without_service_ranges_nothing_is_taken_for_a_service() {
+    let listener = |ranges: &[&str]| {
+        let service_ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
+        let settings = osm_model::MeshSettings { service_ranges, ..settings() };
+        Listener::decode(osm_translate::outbound_http_listener(80, &settings).body).unwrap()
+    };
+    assert!(listener(&[]).filter_chains.is_empty() && listener(&[]).default_filter_chain.is_some());
+    let chain = listener(&["10.96.0.0/12", "fd00:96::/112"]).filter_chains.remove(0);
+    let ranges = chain.filter_chain_match.unwrap().prefix_ranges;
+    let ranges: Vec<_> =
+        ranges.iter().map(|range| (range.address_prefix.as_str(), range.prefix_len.unwrap().value)).collect();
+    assert_eq!(ranges, [("10.96.0.0", 12), ("fd00:96::", 112)]);
+}
