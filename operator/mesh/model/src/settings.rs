@@ -20,9 +20,10 @@ pub enum Egress {
 /// How the sidecar reaches its application (MeshConfig `spec.sidecar.localProxyMode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum LocalProxyMode {
-    /// On the loopback address of the family the connection came by.
+    /// On the IPv4 loopback address, or the IPv6 one where nothing listens on that.
     Localhost,
-    /// On the pod's own address.
+    /// On the pod's own address. The redirect rules of the pod do it: they turn what the sidecar sends to loopback. Envoy's
+    /// configuration is the same in both modes.
     PodIp,
 }
 

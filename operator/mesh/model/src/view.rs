@@ -86,7 +86,8 @@ pub struct InboundPort {
     pub target_port: u16,
     /// What it speaks.
     pub protocol: Protocol,
-    /// Service ports that lead here, ordered, with their Service port numbers: their FQDNs are the SNI names accepted.
+    /// Service ports that lead here, ordered, with their Service port numbers. The first one names the port's resources in
+    /// Envoy. Which name a client asks for by SNI is not checked: what counts is the port and who the client is.
     pub services: BTreeSet<(ServiceId, u16)>,
     /// What is accepted.
     pub policy: InboundPolicy,
