@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -69,7 +69,7 @@ fn check(end: Option<Signal>) -> Result<()> {
         ensure!(programs.iter().any(|program| program.contains(expected)), "{expected} is not running: {programs:?}");
     }
     ensure!(Inventory::take()? == before, "the run is visible outside its sandbox");
-    end_run(&mut runner, end)?;
+    let _input = end_run(&mut runner, end)?;
     let deadline = Instant::now() + LIMIT;
     loop {
         let left: Vec<_> = family.keys().filter(|process| process.exists()).collect();
@@ -83,17 +83,20 @@ fn check(end: Option<Signal>) -> Result<()> {
     Ok(())
 }
 
-fn end_run(runner: &mut Child, end: Option<Signal>) -> Result<()> {
+/// Returns the run's standard input: as long as it is open, a run that was not ended goes on.
+fn end_run(runner: &mut Child, end: Option<Signal>) -> Result<Option<ChildStdin>> {
+    // Waiting would close it, and the run would end by itself.
+    let input = runner.stdin.take();
     let Some(signal) = end else {
-        drop(runner.stdin.take());
+        drop(input);
         let status = runner.wait()?;
         ensure!(status.success(), "the run failed: {status}");
-        return Ok(());
+        return Ok(None);
     };
     let pid = rustix::process::Pid::from_raw(i32::try_from(runner.id())?).context("a process id")?;
     rustix::process::kill_process(pid, signal)?;
     ensure!(!runner.wait()?.success());
-    Ok(())
+    Ok(input)
 }
 
 /// What the host would show of a run that leaks.
