@@ -208,6 +208,23 @@ mod tests {
     }
 
     #[test]
+    fn removals_that_follow_one_another_are_told_together() {
+        let start = Instant::now();
+        let mut settling = Settling::default();
+        settling.note(Happening::Removed(path("a")), start);
+        settling.note(Happening::Removed(path("b")), start + REMOVAL_PAUSE / 2);
+        assert_eq!(settling.take(start + REMOVAL_PAUSE), None);
+        assert_eq!(settling.take(start + REMOVAL_PAUSE * 3 / 2), paths(&["a", "b"]));
+        settling.note(Happening::Finished(path("c")), start + 5 * MS);
+        assert_eq!(settling.take(start + 5 * MS), paths(&["c"]), "an earlier removal delays nothing");
+
+        settling.note(Happening::Removed(path("a")), start);
+        settling.note(Happening::Unclear, start);
+        assert_eq!(settling.take(start), Some(Hint::Everything), "the folder went with its files");
+        assert_eq!(settling.due(start), None);
+    }
+
+    #[test]
     fn attributes_count_unless_the_file_is_being_written() {
         let start = Instant::now();
         let mut settling = Settling::default();
