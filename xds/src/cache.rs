@@ -2,6 +2,7 @@
 
 mod interest;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::interest::InterestIndex;
 pub(crate) use self::interest::{Interest, InterestChange};
+use crate::layer::Difference;
 use crate::policy::ProxyName;
 use crate::snapshot::Snapshot;
 use crate::type_url::TypeUrl;
@@ -53,6 +55,43 @@ pub struct Published {
     pub epoch: Epoch,
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
+    /// What it changed, found once for all streams of the key.
+    changes: Option<Changes>,
+}
+
+/// What differs from the snapshot that was current before.
+#[derive(Debug)]
+struct Changes {
+    since: Epoch,
+    /// By type, then name.
+    differences: Vec<Difference>,
+}
+
+impl Published {
+    /// A snapshot that is published as the first of its key.
+    #[must_use]
+    pub fn new(epoch: Epoch, snapshot: Arc<Snapshot>) -> Self {
+        Self { epoch, snapshot, changes: None }
+    }
+
+    /// A snapshot that takes another's place.
+    pub(crate) fn following(older: &Self, epoch: Epoch, snapshot: Arc<Snapshot>, differences: Vec<Difference>) -> Self {
+        let changes = Some(Changes { since: older.epoch, differences });
+        Self { epoch, snapshot, changes }
+    }
+
+    /// What differs for a type from an older snapshot of the same key.
+    pub(crate) fn differences_since(&self, older: &Self, type_url: &TypeUrl) -> Cow<'_, [Difference]> {
+        match &self.changes {
+            Some(changes) if changes.since == older.epoch => {
+                let all = &changes.differences;
+                let start = all.partition_point(|difference| difference.type_url < *type_url);
+                let end = all.partition_point(|difference| difference.type_url <= *type_url);
+                Cow::Borrowed(&all[start..end])
+            }
+            Some(_) | None => Cow::Owned(Snapshot::diff_type(&older.snapshot, &self.snapshot, type_url)),
+        }
+    }
 }
 
 /// What a call of [`Cache::publish`] did.
@@ -274,12 +313,16 @@ impl KeyState {
             None => Vec::new(),
         };
         let watchers = self.watchers.lock();
-        self.current.store(Some(Arc::new(Published { epoch, snapshot })));
+        let affected = watchers.interest.affected_by(&differences);
+        let published = match &before {
+            Some(before) => Published::following(before, epoch, snapshot, differences),
+            None => Published::new(epoch, snapshot),
+        };
+        self.current.store(Some(Arc::new(published)));
         let Some(before) = before else {
             return Some(watchers.wake_all());
         };
         before.snapshot.forget_complete_states();
-        let affected = watchers.interest.affected_by(&differences);
         for (slot, watcher) in watchers.slots.iter().enumerate() {
             let Some(watcher) = watcher else { continue };
             if affected.contains(slot) {

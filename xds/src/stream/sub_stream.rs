@@ -296,8 +296,7 @@ impl SubStream {
         match self.base.clone() {
             Some(base) if base.epoch >= target.epoch => {}
             Some(base) => {
-                let differences = Snapshot::diff_type(&base.snapshot, &target.snapshot, &self.type_url);
-                for difference in differences {
+                for difference in target.differences_since(&base, &self.type_url).iter() {
                     let name = &difference.name;
                     let covered = |entry: &Option<crate::layer::Entry>| {
                         entry

@@ -92,6 +92,7 @@ pub(super) struct Fixture {
     pub(super) layer: Layer,
     pub(super) now: Instant,
     epoch: u64,
+    published: Option<Arc<Published>>,
     hold_backs: HoldBacks,
 }
 
@@ -117,6 +118,7 @@ impl Fixture {
             layer: Layer::new(),
             now,
             epoch: 0,
+            published: None,
             hold_backs: HoldBacks::new(),
         }
     }
@@ -138,10 +140,17 @@ impl Fixture {
 
     pub(super) fn publish_layer(&mut self) {
         self.epoch += 1;
-        self.stream.on_snapshot(Arc::new(Published {
-            epoch: Epoch(self.epoch),
-            snapshot: Arc::new(Snapshot::new([self.layer.clone()])),
-        }));
+        let snapshot = Arc::new(Snapshot::new([self.layer.clone()]));
+        let epoch = Epoch(self.epoch);
+        let published = Arc::new(match &self.published {
+            Some(older) => {
+                let differences = Snapshot::diff(&older.snapshot, &snapshot);
+                Published::following(older, epoch, snapshot, differences)
+            }
+            None => Published::new(epoch, snapshot),
+        });
+        self.published = Some(Arc::clone(&published));
+        self.stream.on_snapshot(published);
     }
 
     pub(super) fn hold_back(&mut self, resource: &Resource) {

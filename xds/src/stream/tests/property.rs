@@ -62,7 +62,7 @@ fn expected(fixture: &Fixture, client: &Client, type_url: &TypeUrl) -> BTreeMap<
         .collect()
 }
 
-fn run(variant: Variant, service: Service, isolation: Isolation, operations: &[Operation]) {
+fn run(variant: Variant, service: &Service, isolation: Isolation, operations: &[Operation]) {
     let settings = StreamSettings {
         isolation,
         // Small, so that most answers have several parts.
@@ -73,7 +73,7 @@ fn run(variant: Variant, service: Service, isolation: Isolation, operations: &[O
     let mut fixture = Fixture::with(variant, service.clone(), settings);
     fixture.publish_layer();
     let mut client = Client::new(variant);
-    let served = |index: usize| match &service {
+    let served = |index: usize| match service {
         Service::Aggregated => TYPES[index].clone(),
         Service::Single(only) => only.clone(),
     };
@@ -151,16 +151,16 @@ proptest! {
     #[test]
     fn an_aggregated_client_converges(operations in prop::collection::vec(operation(), 0..80)) {
         for variant in [Variant::Delta, Variant::StateOfTheWorld] {
-            run(variant, Service::Aggregated, Isolation::Off, &operations);
+            run(variant, &Service::Aggregated, Isolation::Off, &operations);
         }
-        run(Variant::Delta, Service::Aggregated, Isolation::OneAtATime, &operations);
+        run(Variant::Delta, &Service::Aggregated, Isolation::OneAtATime, &operations);
     }
 
     #[test]
     fn a_client_of_one_type_converges(operations in prop::collection::vec(operation(), 0..60)) {
         for variant in [Variant::Delta, Variant::StateOfTheWorld] {
             for type_url in [Cluster, ClusterLoadAssignment] {
-                run(variant, Service::Single(type_url), Isolation::Off, &operations);
+                run(variant, &Service::Single(type_url), Isolation::Off, &operations);
             }
         }
     }
