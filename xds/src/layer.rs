@@ -1,6 +1,7 @@
 //! Persistent maps of resources: cheap to clone, cheap to compare with what they were made from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -111,6 +112,17 @@ impl Layer {
     /// The entries of a type, by name.
     pub fn iter_type(&self, type_url: &TypeUrl) -> impl Iterator<Item = &Entry> + use<'_> {
         self.types.get(type_url).into_iter().flat_map(|layer| layer.entries.values())
+    }
+
+    /// The entries of a type whose names come after this one, by name.
+    pub(crate) fn iter_type_after<'a>(
+        &'a self,
+        type_url: &TypeUrl,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &'a Entry> + use<'a> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.types.get(type_url).map(|layer| layer.entries.range::<_, str>((start, Bound::Unbounded)));
+        range.into_iter().flatten().map(|(_, entry)| entry)
     }
 
     /// The types present, in send order.

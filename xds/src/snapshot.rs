@@ -59,6 +59,23 @@ impl Snapshot {
         })
     }
 
+    /// The entries of a type that count and whose names come after this one, by name.
+    pub(crate) fn iter_type_after(&self, type_url: &TypeUrl, after: Option<&str>) -> impl Iterator<Item = &Entry> {
+        let mut layers: Vec<_> =
+            self.layers.iter().map(|layer| layer.iter_type_after(type_url, after).peekable()).collect();
+        std::iter::from_fn(move || {
+            let first = layers.iter_mut().filter_map(|layer| layer.peek()).map(|entry| entry.resource.name()).min()?;
+            let first = Arc::clone(first);
+            let mut counts = None;
+            for layer in &mut layers {
+                if let Some(entry) = layer.next_if(|entry| *entry.resource.name() == first) {
+                    counts = Some(entry);
+                }
+            }
+            counts
+        })
+    }
+
     /// Every entry that counts, by type in send order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         let types: Vec<&TypeUrl> = self.types().into_iter().collect();

@@ -606,7 +606,7 @@ impl Stream {
             Some(Arc::clone(latest))
         };
         if let Some(target) = &target {
-            sub_stream.advance(target);
+            sub_stream.advance(target, self.variant);
         }
         let removals = self.removal_gate(sub_stream, now);
         let context = Context {

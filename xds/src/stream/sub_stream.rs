@@ -36,7 +36,7 @@ pub(crate) enum Held {
     /// This resource.
     Resource(Arc<Resource>),
     /// A resource of this version, as the client said when it connected.
-    Claimed(Version),
+    Claimed(Box<Version>),
 }
 
 /// What the client shall hold under a name.
@@ -110,6 +110,9 @@ pub(crate) struct SubStream {
     pub(crate) subscription: Subscription,
     pub(crate) base: Option<Arc<Published>>,
     exceptions: BTreeMap<Arc<str>, Held>,
+    /// The wildcard is being answered for the first time: of what it covers of `base` the client holds nothing that
+    /// comes after the flight's cursor. Spares an exception for each.
+    first_answer: bool,
     /// The first answer to a wildcard is sent even when there is nothing to say.
     pub(crate) answer_due: bool,
     pub(crate) flight: Option<Flight>,
@@ -143,6 +146,7 @@ impl SubStream {
             subscription: Subscription::default(),
             base: None,
             exceptions: BTreeMap::new(),
+            first_answer: false,
             answer_due: false,
             flight: None,
             rejected: None,
@@ -184,6 +188,7 @@ impl SubStream {
     pub(crate) fn unsubscribe_wildcard(&mut self) {
         self.subscription.wildcard = crate::stream::subscription::Wildcard::No;
         self.answer_due = false;
+        self.first_answer = false;
         let subscription = &self.subscription;
         self.exceptions.retain(|name, _| subscription.contains(name));
         self.flight_retain_covered();
@@ -239,7 +244,7 @@ impl SubStream {
     pub(crate) fn claim(&mut self, name: Arc<str>, version: &str) {
         // Another server's version text equals none of ours.
         let version = Version::parse(version).unwrap_or_else(|| Version::of(version.as_bytes()));
-        self.exceptions.insert(name, Held::Claimed(version));
+        self.exceptions.insert(name, Held::Claimed(Box::new(version)));
     }
 
     /// Forgets what is known of a name that nothing covers any more.
@@ -289,7 +294,7 @@ impl SubStream {
 
     /// Brings `base` to a newer snapshot; what the client holds does not change by that. Not while a response is on its
     /// way, so that one batch is made from one snapshot.
-    pub(crate) fn advance(&mut self, target: &Arc<Published>) {
+    pub(crate) fn advance(&mut self, target: &Arc<Published>, variant: Variant) {
         if self.flight.is_some() {
             return;
         }
@@ -316,7 +321,9 @@ impl SubStream {
                 self.base = Some(Arc::clone(target));
             }
             None => {
-                if self.subscription.is_wildcard() {
+                if self.subscription.is_wildcard() && variant == Variant::Delta {
+                    self.first_answer = true;
+                } else if self.subscription.is_wildcard() {
                     for entry in target.snapshot.iter_type(&self.type_url) {
                         if entry.delivery == Delivery::Wildcard {
                             self.exceptions.entry(Arc::clone(entry.resource.name())).or_insert(Held::Absent);
@@ -538,64 +545,47 @@ impl SubStream {
 
     /// Goes through the exceptions and gathers what the next response says. With `only`, that name alone.
     fn scan(&mut self, context: &Context<'_>, removals: &RemovalGate, only: Option<&Arc<str>>) -> Scan {
-        let budget = match context.variant {
+        let mut scan = Scan::new(match context.variant {
+            _ if self.is_full_state(context.variant) => usize::MAX,
             Variant::Delta => context.settings.delta_part_bytes,
             Variant::StateOfTheWorld => context.settings.state_of_the_world_part_bytes,
-        };
-        let full_state = self.is_full_state(context.variant);
-        let mut scan = Scan::default();
-        let mut bytes = 0;
-        let mut forget: Vec<Arc<str>> = Vec::new();
-        let mut absent: Vec<Arc<str>> = Vec::new();
+        });
         let cursor = self.flight.as_ref().and_then(|flight| flight.cursor.clone());
-        let start = match (only, cursor) {
+        let start = match (only, cursor.clone()) {
             (Some(name), _) => Bound::Included(Arc::clone(name)),
             (None, Some(name)) => Bound::Excluded(name),
             (None, None) => Bound::Unbounded,
         };
-        for (name, held) in self.exceptions.range((start, Bound::Unbounded)) {
-            if only.is_some_and(|only| only != name) {
+        let first_answers = self
+            .base
+            .as_ref()
+            .filter(|_| self.first_answer && only.is_none())
+            .map(|base| base.snapshot.iter_type_after(&self.type_url, cursor.as_deref()))
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry.delivery == Delivery::Wildcard)
+            .map(|entry| (entry.resource.name(), &Held::Absent, true));
+        let exceptions = self
+            .exceptions
+            .range((start, Bound::Unbounded))
+            .take_while(|(name, _)| only.is_none_or(|only| only == *name))
+            .map(|(name, held)| (name, held, false));
+        for (name, held, is_first) in merge(exceptions, first_answers) {
+            let step = self.step(name, held, context, removals);
+            if is_first && !matches!(step, Step::Send(_)) {
+                scan.absent.push(Arc::clone(name));
+            }
+            if !scan.take(name, held, step) {
                 break;
             }
-            let resource = match self.step(name, held, context, removals) {
-                Step::Forget => {
-                    forget.push(Arc::clone(name));
-                    continue;
-                }
-                Step::NoteAbsent => {
-                    absent.push(Arc::clone(name));
-                    continue;
-                }
-                Step::Keep => continue,
-                Step::Wait => {
-                    scan.removal_waits = true;
-                    continue;
-                }
-                Step::Refused => {
-                    scan.refused = true;
-                    continue;
-                }
-                // Nothing that others build on.
-                Step::RemovalRefused => {
-                    scan.removal_waits = true;
-                    continue;
-                }
-                Step::Send(resource) => Some(resource),
-                Step::Remove => None,
-            };
-            let size = resource.as_ref().map_or(name.len(), |resource| resource.delta_frame().len());
-            if !full_state && bytes > 0 && bytes + size > budget {
-                scan.more = true;
-                break;
-            }
-            bytes += size;
-            scan.unanswered |= held.must_be_answered();
-            scan.items.push(Item { name: Arc::clone(name), resource });
         }
-        for name in forget {
+        if only.is_none() && !scan.more {
+            self.first_answer = false;
+        }
+        for name in scan.forget.drain(..) {
             self.exceptions.remove(&name);
         }
-        for name in absent {
+        for name in scan.absent.drain(..) {
             self.exceptions.insert(name, Held::Absent);
         }
         scan
@@ -686,6 +676,8 @@ impl SubStream {
                 self.exceptions.insert(Arc::clone(&item.name), Held::Absent);
                 continue;
             }
+            // Part of a first answer: until then it held nothing.
+            self.exceptions.entry(Arc::clone(&item.name)).or_insert(Held::Absent);
             let version = item.resource.as_ref().map(|resource| resource.version());
             rejected.items.insert(Arc::clone(&item.name), version);
             if isolate {
@@ -743,8 +735,9 @@ impl SubStream {
     pub(crate) fn acknowledged(&self, name: &str) -> Option<Version> {
         match self.exceptions.get(name) {
             Some(Held::Resource(resource)) => Some(resource.version()),
-            Some(Held::Claimed(version)) => Some(*version),
+            Some(Held::Claimed(version)) => Some(**version),
             Some(Held::Absent | Held::Unanswered | Held::Reasked | Held::Awaited) => None,
+            None if self.first_answer || self.flight.as_ref().is_some_and(|flight| flight.has(name)) => None,
             None => self.covered(name).map(|resource| resource.version()),
         }
     }
@@ -772,7 +765,7 @@ impl Held {
             (Self::Unanswered | Self::Reasked | Self::Awaited, _) => false,
             (Self::Absent, None) => true,
             (Self::Resource(held), Some(resource)) => held.version() == resource.version(),
-            (Self::Claimed(held), Some(resource)) => *held == resource.version(),
+            (Self::Claimed(held), Some(resource)) => **held == resource.version(),
             (Self::Absent, Some(_)) | (Self::Resource(_) | Self::Claimed(_), None) => false,
         }
     }
@@ -788,13 +781,80 @@ struct Scan {
     refused: bool,
     /// An item answers a new subscription.
     unanswered: bool,
+    /// Exceptions that are none any more.
+    forget: Vec<Arc<str>>,
+    /// Names under which the client is known to hold nothing.
+    absent: Vec<Arc<str>>,
+    bytes: usize,
+    budget: usize,
 }
 
 impl Scan {
+    fn new(budget: usize) -> Self {
+        Self { budget, ..Self::default() }
+    }
+
     /// Nothing is owed but removals.
     const fn is_done(&self) -> bool {
         self.items.is_empty() && !self.refused
     }
+
+    /// Takes up what is to be done under a name; `false` when the response is full, and the name is for the next.
+    fn take(&mut self, name: &Arc<str>, held: &Held, step: Step) -> bool {
+        let resource = match step {
+            Step::Forget => {
+                self.forget.push(Arc::clone(name));
+                return true;
+            }
+            Step::NoteAbsent => {
+                self.absent.push(Arc::clone(name));
+                return true;
+            }
+            Step::Keep => return true,
+            // Nothing that others build on.
+            Step::Wait | Step::RemovalRefused => {
+                self.removal_waits = true;
+                return true;
+            }
+            Step::Refused => {
+                self.refused = true;
+                return true;
+            }
+            Step::Send(resource) => Some(resource),
+            Step::Remove => None,
+        };
+        let size = resource.as_ref().map_or(name.len(), |resource| resource.delta_frame().len());
+        if self.bytes > 0 && self.bytes.saturating_add(size) > self.budget {
+            self.more = true;
+            return false;
+        }
+        self.bytes += size;
+        self.unanswered |= held.must_be_answered();
+        self.items.push(Item { name: Arc::clone(name), resource });
+        true
+    }
+}
+
+/// A name, what is held under it, and whether that is known only from its being part of a first answer.
+type Candidate<'a> = (&'a Arc<str>, &'a Held, bool);
+
+/// Merges two lists sorted by name; a name in both counts as in the first.
+fn merge<'a>(
+    exceptions: impl Iterator<Item = Candidate<'a>>,
+    first_answers: impl Iterator<Item = Candidate<'a>>,
+) -> impl Iterator<Item = Candidate<'a>> {
+    let (mut exceptions, mut first_answers) = (exceptions.peekable(), first_answers.peekable());
+    std::iter::from_fn(move || {
+        let exception = exceptions.peek().map(|candidate| candidate.0);
+        let Some(exception) = exception else {
+            return first_answers.next();
+        };
+        if let Some(first) = first_answers.next_if(|candidate| candidate.0 < exception) {
+            return Some(first);
+        }
+        first_answers.next_if(|candidate| candidate.0 == exception);
+        exceptions.next()
+    })
 }
 
 /// The text of a nonce.
