@@ -2,8 +2,6 @@
 //!
 //! Each connection manager gets lists of its own, so a filter of one port can never leak into another.
 
-use std::time::Duration;
-
 use envoy_types::pb::envoy::config::core::v3::{
     ApiVersion, GrpcService,
     grpc_service::{EnvoyGrpc, TargetSpecifier},
@@ -71,7 +69,7 @@ fn on_demand() -> OnDemand {
 
 fn external_authorization(authorization: &ExternalAuthorization) -> ExtAuthz {
     let service = GrpcService {
-        timeout: Some(duration(authorization.timeout.max(Duration::from_millis(1)))),
+        timeout: Some(duration(authorization.timeout)),
         target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
             cluster_name: EXTERNAL_AUTHORIZATION_CLUSTER.to_owned(),
             ..Default::default()

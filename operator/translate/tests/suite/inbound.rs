@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use osm_model::{ExternalAuthorization, HeaderMatch, HttpMatch, InboundPolicy, MeshSettings, PathMatch, Protocol};
+use osm_model::{
+    ExternalAuthorization, HeaderMatch, HttpMatch, InboundPolicy, MeshSettings, PathMatch, Protocol, Tracing,
+};
 use osm_translate::Resource;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -213,6 +215,27 @@ async fn without_its_authorizer_requests_fare_as_configured() {
         let settings = MeshSettings { external_authorization: Some(authorization), ..settings() };
         let server = Server::start_with(version, InboundPolicy::Permissive, APPLICATION, settings, vec![cluster]).await;
         assert_eq!(server.status("buyer", "GET", "/", &[]).await, Some(expected), "{version}");
+        server.envoy.end().await;
+    }
+}
+
+#[tokio::test]
+async fn requests_are_traced() {
+    for version in VERSIONS {
+        let address = SocketAddr::new(loopback(), free_port());
+        let _collector = Application::http("collector", address).await;
+        let endpoint = "/api/v2/spans".into();
+        let tracing = Tracing { address: address.ip().to_string().into(), port: address.port(), endpoint };
+        let cluster = osm_translate::tracing_cluster(&tracing);
+        let settings = MeshSettings { tracing: Some(tracing), ..settings() };
+        let server = Server::start_with(version, InboundPolicy::Permissive, APPLICATION, settings, vec![cluster]).await;
+        assert_eq!(server.status("buyer", "GET", "/", &[]).await, Some(200), "{version}");
+        // A real collector would answer 202, and Envoy would not count the report as dropped.
+        eventually("the span is reported", || async {
+            (server.envoy.statistic("cluster.envoy-tracing-cluster.upstream_rq_200").await > 0).then_some(())
+        })
+        .await;
+        assert_eq!(server.envoy.statistic("tracing.zipkin.spans_sent").await, 1, "{version}");
         server.envoy.end().await;
     }
 }
