@@ -59,8 +59,21 @@ impl MeshEngine {
 
     /// Sets (`Some`) and removes (`None`) objects, as one change: nobody ever sees half of it.
     pub fn update(&mut self, objects: impl IntoIterator<Item = (ObjectRef, Option<Object>)>) -> MeshChanges {
-        let inputs = objects.into_iter().map(|(name, object)| (Key::Object(name), object.map(Value::Object)));
-        changes(self.engine.update(inputs))
+        self.update_held_back(objects, [])
+    }
+
+    /// As [`MeshEngine::update`], and sets which objects are held back from what a workload serves.
+    pub fn update_held_back(
+        &mut self,
+        objects: impl IntoIterator<Item = (ObjectRef, Option<Object>)>,
+        held_back: impl IntoIterator<Item = (Identity, BTreeSet<ObjectId>)>,
+    ) -> MeshChanges {
+        let objects = objects.into_iter().map(|(name, object)| (Key::Object(name), object.map(Value::Object)));
+        let held_back = held_back.into_iter().map(|(workload, objects)| {
+            let objects = (!objects.is_empty()).then(|| Value::HeldBack(Arc::new(objects)));
+            (Key::HeldBack(workload), objects)
+        });
+        changes(self.engine.update(objects.chain(held_back)))
     }
 
     /// The objects the mesh is made of.

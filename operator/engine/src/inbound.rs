@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use osm_mesh::Grant;
-use osm_model::{HttpRule, Identity, InboundPolicy, InboundPort, InboundView, Protocol, ServiceId, TcpRule};
+use osm_model::{HttpRule, Identity, InboundPolicy, InboundPort, InboundView, ObjectId, Origin, Protocol, ServiceId, TcpRule};
 
 use crate::program::{MeshReader, is_permissive, mesh_service, settings};
 use crate::value::{ItemValue, Value};
@@ -34,14 +34,15 @@ pub(crate) fn view(identity: &Identity, reader: &mut MeshReader<'_>) -> Option<V
         }
     }
     let permissive = is_permissive(&identity.namespace, reader);
+    let held_back = held_back(identity, reader);
     let grants = grants_to(identity, reader);
     let ports = served
         .into_iter()
         .map(|(target_port, Served { protocol, services })| {
             let policy = match (permissive, protocol.is_http()) {
                 (true, _) => InboundPolicy::Permissive,
-                (false, true) => InboundPolicy::Http(http_rules(&grants)),
-                (false, false) => InboundPolicy::Tcp(tcp_rules(&grants, target_port)),
+                (false, true) => InboundPolicy::Http(http_rules(&grants, held_back)),
+                (false, false) => InboundPolicy::Tcp(tcp_rules(&grants, held_back, target_port)),
             };
             InboundPort { target_port, protocol, services, policy }
         })
@@ -54,21 +55,33 @@ fn grants_to<'a>(identity: &Identity, reader: &mut MeshReader<'a>) -> Vec<&'a Ar
     grants.filter_map(|value| if let ItemValue::Grant(grant) = value { Some(grant) } else { None }).collect()
 }
 
+/// Objects that the identity's proxies refuse: what they say is left out, everything else is served.
+fn held_back<'a>(identity: &Identity, reader: &mut MeshReader<'a>) -> Option<&'a BTreeSet<ObjectId>> {
+    match reader.get(&Key::HeldBack(identity.clone()))? {
+        Value::HeldBack(objects) => Some(objects),
+        _ => None,
+    }
+}
+
+fn is_held_back(origins: &[Origin], held_back: Option<&BTreeSet<ObjectId>>) -> bool {
+    held_back.is_some_and(|objects| origins.iter().any(|origin| objects.contains(&origin.object)))
+}
+
 /// All HTTP rules in the one order of routes.
-fn http_rules(grants: &[&Arc<Grant>]) -> Arc<[HttpRule]> {
-    let mut rules: Vec<HttpRule> = grants.iter().flat_map(|grant| grant.http.iter().cloned()).collect();
+fn http_rules(grants: &[&Arc<Grant>], held_back: Option<&BTreeSet<ObjectId>>) -> Arc<[HttpRule]> {
+    let rules = grants.iter().flat_map(|grant| grant.http.iter());
+    let mut rules: Vec<HttpRule> = rules.filter(|rule| !is_held_back(&rule.origins, held_back)).cloned().collect();
     rules.sort();
     rules.dedup();
     rules.into()
 }
 
 /// Rules that open a TCP port: those that name it (HTTP rules open none).
-fn tcp_rules(grants: &[&Arc<Grant>], port: u16) -> Arc<[TcpRule]> {
+fn tcp_rules(grants: &[&Arc<Grant>], held_back: Option<&BTreeSet<ObjectId>>, port: u16) -> Arc<[TcpRule]> {
     let mut rules = Vec::new();
     for grant in grants {
-        for tcp in grant.tcp.iter().filter(|tcp| tcp.ports.contains(port)) {
-            rules.push(TcpRule { principals: grant.sources.clone(), origins: tcp.origins.clone() });
-        }
+        let open = grant.tcp.iter().filter(|tcp| tcp.ports.contains(port) && !is_held_back(&tcp.origins, held_back));
+        rules.extend(open.map(|tcp| TcpRule { principals: grant.sources.clone(), origins: tcp.origins.clone() }));
     }
     rules.sort();
     rules.into()

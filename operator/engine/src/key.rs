@@ -27,6 +27,8 @@ pub enum Key {
     Options,
     /// Input: a Kubernetes object.
     Object(ObjectRef),
+    /// Input: objects that are held back from what a workload serves, because its proxies refuse what they cause.
+    HeldBack(Identity),
 
     /// One object, read on its own.
     Facts(ObjectRef),
@@ -120,7 +122,7 @@ impl Key {
         let derived = |stage| Role::Derived { stage };
         let index = |stage| Role::Index { stage };
         match self {
-            Self::Options | Self::Object(_) => Role::Input,
+            Self::Options | Self::Object(_) | Self::HeldBack(_) => Role::Input,
             Self::Facts(_) => derived(1),
             Self::SlicesOf(_) | Self::PodsByAddress | Self::ClusterIpRanges | Self::SplitsOf(_) => index(2),
             Self::Grant(_) | Self::Workload(_) => derived(2),

@@ -71,6 +71,7 @@ impl Program for MeshProgram {
             // Inputs and indexes are never computed.
             Key::Options
             | Key::Object(_)
+            | Key::HeldBack(_)
             | Key::SlicesOf(_)
             | Key::PodsByAddress
             | Key::ClusterIpRanges

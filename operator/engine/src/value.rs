@@ -9,7 +9,7 @@ use osm_mesh::{
     TargetFacts, TcpRouteFacts,
 };
 use osm_model::{
-    Endpoint, Identity, InboundView, MeshService, MeshSettings, Origin, Reachable, ServiceId, TrafficRouting,
+    Endpoint, Identity, InboundView, MeshService, MeshSettings, ObjectId, Origin, Reachable, ServiceId, TrafficRouting,
 };
 use osm_translate::Resource;
 
@@ -42,6 +42,8 @@ pub enum Value {
     Options(Arc<Options>),
     /// Input: an object. Compared by identity first, so handing in the same `Arc` again costs nothing.
     Object(Object),
+    /// Input: objects held back.
+    HeldBack(Arc<BTreeSet<ObjectId>>),
     /// The node exists and says no more.
     Present,
     /// Facts of a Namespace of the mesh.
