@@ -450,3 +450,6 @@ impl Drop for Subscriber {
         proxies.forget_if_idle(&self.proxy);
     }
 }
+
+#[cfg(test)]
+mod tests;

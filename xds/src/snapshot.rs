@@ -217,3 +217,6 @@ impl fmt::Debug for Snapshot {
         formatter.debug_struct("Snapshot").field("layers", &self.layers).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
