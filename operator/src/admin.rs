@@ -24,6 +24,9 @@ pub struct Question {
     pub answer: oneshot::Sender<Option<Value>>,
 }
 
+/// Answers pages of `/debug` that the driver knows nothing of, by name.
+pub type ExtraPages = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
+
 /// What the endpoint reads from.
 #[derive(Clone)]
 pub struct Admin {
@@ -36,7 +39,7 @@ pub struct Admin {
     /// Streams.
     pub server: Server,
     /// Problems of the source, and the state of certificates.
-    pub extra: Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>,
+    pub extra: ExtraPages,
 }
 
 impl std::fmt::Debug for Admin {

@@ -153,7 +153,9 @@ impl Driver {
                 %proxy, waiting = waiting.short_name(), waits_for = waits_for.short_name(), ?waited,
                 "a proxy's update waits for an acknowledgement"
             ),
-            Event::Sent { .. } | Event::Acknowledged { .. } | Event::Synced { .. } => {}
+            Event::Synced { .. } => self.progress.acknowledge(&proxy, now),
+            // Nothing that a status says depends on these.
+            Event::Sent { .. } | Event::Acknowledged { .. } => return effects,
         }
         self.reports.concern_everything_published();
         effects

@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use osm_api::MeshConfigSpec;
 use osm_issuer::{
     Blame, CertificateStore, ClientCertificates, Clock, ControlPlaneIdentity, IssuerConfig, Issuers, LeafCertificate,
-    LeafKeyAlgorithm, LeafPolicy, LeafValidity, PeerIdentity, RsaKeySize, StoreConfig, TrustBundle, TrustDomain,
-    WorkloadIdentity, tresor,
+    LeafKeyAlgorithm, LeafPolicy, LeafValidity, RsaKeySize, StoreConfig, TrustBundle, TrustDomain, WorkloadIdentity,
+    tresor,
 };
 use osm_model::Identity;
 use rustls::ServerConfig;

@@ -77,6 +77,8 @@ pub struct Progress {
     places: BTreeMap<Place, BTreeSet<Origin>>,
     objects: BTreeMap<ObjectId, ObjectProgress>,
     refusals: BTreeMap<ProxyName, BTreeMap<(TypeUrl, Arc<str>), Refusal>>,
+    /// When each proxy last acknowledged something.
+    acknowledged_at: BTreeMap<ProxyName, Instant>,
     /// Objects held back from a workload: the resource they spoiled, and Envoy's words.
     held_back: BTreeMap<(ObjectId, Identity), (Arc<str>, Arc<str>)>,
 }
@@ -174,9 +176,15 @@ impl Progress {
         self.held_back.retain(|(held, _), _| held != object);
     }
 
+    /// A proxy has acknowledged everything that it was sent.
+    pub fn acknowledge(&mut self, proxy: &ProxyName, now: Instant) {
+        self.acknowledged_at.insert(proxy.clone(), now);
+    }
+
     /// A proxy is gone: what it refused concerns nobody any more.
     pub fn disconnect(&mut self, proxy: &ProxyName) {
         self.refusals.remove(proxy);
+        self.acknowledged_at.remove(proxy);
     }
 
     /// What a proxy refuses at present.
@@ -203,6 +211,7 @@ impl Progress {
     pub fn count(&mut self, object: &ObjectId, proxies: &Proxies, now: Instant) -> ObjectCounts {
         let mut counts = ObjectCounts::default();
         let epoch = self.objects.get(object).map(|progress| progress.epoch);
+        let mut last_acknowledgement = None;
         for (name, proxy) in proxies {
             let held_back = self.held_back.get(&(object.clone(), proxy.workload.clone()));
             if held_back.is_none() && !self.concerns(object, &proxy.workload) {
@@ -218,11 +227,13 @@ impl Progress {
                 counts.refusals.extend(blamed.into_iter().map(|(resource, words)| (name.clone(), resource, words)));
             } else if proxy.synced.zip(epoch).is_some_and(|(synced, epoch)| synced >= epoch) {
                 counts.acknowledged += 1;
+                last_acknowledgement = last_acknowledgement.max(self.acknowledged_at.get(name).copied());
             }
         }
         let Some(progress) = self.objects.get_mut(object) else { return counts };
         if counts.acknowledged == counts.targeted && counts.targeted > 0 && progress.took.is_none() {
-            progress.took = Some(now.saturating_duration_since(progress.since));
+            let until = last_acknowledgement.unwrap_or(now);
+            progress.took = Some(until.saturating_duration_since(progress.since));
             counts.arrived = true;
         }
         counts.took = progress.took;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::admin::{Admin, Question};
+use crate::admin::{Admin, ExtraPages, Question};
 use crate::driver::{Driver, StatusDocument};
 use crate::identity::{self, ServerTls};
 use crate::metrics::Metrics;
@@ -129,10 +129,7 @@ async fn stop_signal() -> anyhow::Result<&'static str> {
     }
 }
 
-fn extra_pages(
-    problems: &Arc<ArcSwap<Vec<Problem>>>,
-    store: &Arc<CertificateStore>,
-) -> Arc<dyn Fn(&str) -> Option<Value> + Send + Sync> {
+fn extra_pages(problems: &Arc<ArcSwap<Vec<Problem>>>, store: &Arc<CertificateStore>) -> ExtraPages {
     let (problems, store) = (Arc::clone(problems), Arc::clone(store));
     Arc::new(move |page| match page {
         "problems" => Some(json!(**problems.load())),
