@@ -28,9 +28,13 @@ pub(crate) enum Syntax {
 
 /// A document that is not empty.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Document {
+pub(crate) struct Document<'a> {
     /// Line of its first content, counted from 1.
     pub(crate) line: u64,
+    /// The part of the file that it is in.
+    pub(crate) text: &'a str,
+    /// The line on which that part starts.
+    pub(crate) text_line: u64,
     /// Its content, or why it has none.
     pub(crate) value: Result<Value, SyntaxFault>,
 }
@@ -46,7 +50,7 @@ pub(crate) struct SyntaxFault {
 
 /// The documents of a text, in order, lazily. Empty ones are left out. After a fault in JSON nothing more is given; in YAML the
 /// next document is.
-pub(crate) fn documents(text: &str, syntax: Syntax) -> Box<dyn Iterator<Item = Document> + '_> {
+pub(crate) fn documents(text: &str, syntax: Syntax) -> Box<dyn Iterator<Item = Document<'_>> + '_> {
     match syntax {
         Syntax::Yaml => Box::new(chunks(text).flat_map(yaml_documents)),
         Syntax::Json => Box::new(json_documents(text)),
@@ -138,15 +142,16 @@ fn after_marker<'a>(line: &'a str, marker: &str) -> Option<&'a str> {
     line.strip_prefix(marker).filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
-fn yaml_documents(chunk: Chunk<'_>) -> Vec<Document> {
-    let document = |value| Document { line: chunk.content, value };
+fn yaml_documents(chunk: Chunk<'_>) -> Vec<Document<'_>> {
+    let document = |value| Document { line: chunk.content, text: chunk.text, text_line: chunk.line, value };
     match serde_saphyr::from_multiple_with_options::<Value>(chunk.text, yaml_options()) {
         Ok(values) => values.into_iter().filter(|value| !value.is_null()).map(|value| document(Ok(value))).collect(),
         Err(error) => vec![document(Err(yaml_fault(&error, chunk)))],
     }
 }
 
-fn yaml_options() -> serde_saphyr::Options {
+/// How documents are read.
+pub(crate) fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: 2 * MAX_NODES,
@@ -179,7 +184,7 @@ fn yaml_fault(error: &serde_saphyr::Error, chunk: Chunk<'_>) -> SyntaxFault {
     }
 }
 
-fn json_documents(text: &str) -> impl Iterator<Item = Document> + '_ {
+fn json_documents(text: &str) -> impl Iterator<Item = Document<'_>> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Unique>();
     let mut seen = 0;
     let mut line = 1;
@@ -191,11 +196,12 @@ fn json_documents(text: &str) -> impl Iterator<Item = Document> + '_ {
             let value = values.next()?;
             seen = values.byte_offset().max(gap);
             line += line_breaks(&text[gap..seen]);
-            match value {
-                Ok(Unique(Value::Null)) => {}
-                Ok(Unique(value)) => return Some(Document { line: start, value: Ok(value) }),
-                Err(error) => return Some(Document { line: start, value: Err(json_fault(&error)) }),
-            }
+            let value = match value {
+                Ok(Unique(Value::Null)) => continue,
+                Ok(Unique(value)) => Ok(value),
+                Err(error) => Err(json_fault(&error)),
+            };
+            return Some(Document { line: start, text: &text[gap..seen], text_line: start, value });
         }
     })
 }

@@ -180,7 +180,7 @@ impl Folder {
             Ok(walk) => walk,
             Err(no_folder) => {
                 // The files are not forgotten: the folder may come back as it was.
-                self.walk_problems = vec![no_folder.problem];
+                self.walk_problems = vec![*no_folder.problem];
                 return no_folder.directories;
             }
         };

@@ -164,12 +164,12 @@ impl Ledger {
                 (Generation::Counted, None) => with_generation(claim.object.clone(), 1),
                 (Generation::Written, _) => claim.object.clone(),
             };
-            if let Some(live) = live {
-                if live.object == current {
-                    // Both are the same allocation from now on.
-                    claim.object = live.object.clone();
-                    continue;
-                }
+            if let Some(live) = live
+                && live.object == current
+            {
+                // Both are the same allocation from now on.
+                claim.object = live.object.clone();
+                continue;
             }
             let object = match (claim.generation, live) {
                 (Generation::Counted, Some(live)) => with_generation(current, live.generation.saturating_add(1)),

@@ -13,6 +13,7 @@ mod documents;
 mod event;
 mod folder;
 mod ledger;
+mod locate;
 mod manifest;
 mod problem;
 mod read;

@@ -7,7 +7,8 @@ use std::path::Path;
 use osm_api::{DecodeError, Kind, Object, ObjectRef, Strictness, decode};
 use serde_json::Value;
 
-use crate::documents::{Document, Syntax, documents};
+use crate::documents::{Document, Syntax, documents, yaml_options};
+use crate::locate::line_of;
 use crate::problem::{Problem, one_line};
 
 /// Largest size of a file that is read, in bytes.
@@ -15,6 +16,9 @@ pub const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Most problems that are told of one file; nobody reads more, and a file of the largest size can have a million.
 const MAX_PROBLEMS: usize = 20;
+
+/// Largest document in which fields are searched for their line, in bytes: the search reads the document once more.
+const MAX_SEARCHED_BYTES: usize = 1024 * 1024;
 
 /// What a file declares.
 #[derive(Debug, Default, PartialEq)]
@@ -71,17 +75,30 @@ impl Manifest {
             Err(error) => return Self::unusable(not_utf8(file, bytes, error.valid_up_to())),
         };
         let is_json = file.extension().is_some_and(|extension| extension == "json");
-        let mut parsing = Parsing { file, manifest: Self::default() };
+        let mut manifest = Self::default();
         for (document, number) in documents(text, if is_json { Syntax::Json } else { Syntax::Yaml }).zip(1..) {
-            parsing.document(document, number);
-            if parsing.manifest.problems.len() > MAX_PROBLEMS {
-                parsing.manifest.problems.truncate(MAX_PROBLEMS);
+            manifest.document(file, document, number);
+            if manifest.problems.len() > MAX_PROBLEMS {
+                manifest.problems.truncate(MAX_PROBLEMS);
                 let more = Problem::of_file(file, "has more problems than these", "correct these first");
-                parsing.manifest.problems.push(more);
+                manifest.problems.push(more);
                 break;
             }
         }
-        parsing.manifest
+        manifest
+    }
+
+    fn document(&mut self, file: &Path, document: Document<'_>, number: usize) {
+        let Document { line, text, text_line, value } = document;
+        let place = Place { document: number, line };
+        match value {
+            Ok(value) => Reading { manifest: self, file, place, text, text_line, items: Vec::new() }.value(value),
+            Err(fault) => self.problems.push(Problem {
+                document: Some(number),
+                line: Some(fault.line),
+                ..Problem::of_file(file, fault.message, fault.remedy)
+            }),
+        }
     }
 }
 
@@ -93,97 +110,106 @@ fn not_utf8(file: &Path, bytes: &[u8], valid: usize) -> Problem {
     }
 }
 
-struct Parsing<'a> {
+/// Takes one document apart.
+struct Reading<'a> {
+    manifest: &'a mut Manifest,
     file: &'a Path,
-    manifest: Manifest,
+    place: Place,
+    /// The text that holds the document, and the line of the file on which it starts.
+    text: &'a str,
+    text_line: u64,
+    /// Where in lists, from the outermost, the object is that is being read.
+    items: Vec<usize>,
 }
 
-impl Parsing<'_> {
-    fn document(&mut self, document: Document, number: usize) {
-        let place = Place { document: number, line: document.line };
-        match document.value {
-            Ok(value) => self.value(value, place),
-            Err(fault) => self.manifest.problems.push(Problem {
-                document: Some(number),
-                line: Some(fault.line),
-                ..Problem::of_file(self.file, fault.message, fault.remedy)
-            }),
-        }
-    }
-
+impl Reading<'_> {
     /// One object, or a list of them as `kubectl get` writes it. A list may hold lists; the depth of documents is limited.
-    fn value(&mut self, mut value: Value, place: Place) {
+    fn value(&mut self, mut value: Value) {
         let Some(element) = ListOf::of(&value) else {
-            return self.object(value, place);
+            return self.object(value);
         };
         match value.get_mut("items").map(Value::take) {
             None | Some(Value::Null) => {}
             Some(Value::Array(items)) => {
-                for mut item in items {
+                for (mut item, index) in items.into_iter().zip(0..) {
                     element.complete(&mut item);
-                    self.value(item, place);
+                    self.items.push(index);
+                    self.value(item);
+                    self.items.pop();
                     if self.manifest.problems.len() > MAX_PROBLEMS {
                         return;
                     }
                 }
             }
-            Some(_) => self.manifest.problems.push(Problem {
-                field: Some("items".to_owned()),
-                ..self.at(place, "is not a list", "write the objects as elements of a list")
-            }),
+            Some(_) => {
+                let problem = self.problem(Some("items"), "is not a list", "write the objects as elements of a list");
+                self.manifest.problems.push(problem);
+            }
         }
     }
 
-    fn object(&mut self, value: Value, place: Place) {
+    fn object(&mut self, value: Value) {
         match decode(value, Strictness::Strict) {
             Ok(object) => {
                 let reference = object.reference();
-                self.manifest.objects.push(Declared { reference, object, place });
+                self.manifest.objects.push(Declared { reference, object, place: self.place });
             }
             Err(DecodeError::UnknownKind { api_version, kind }) => {
                 *self.manifest.ignored.entry(IgnoredKind { api_version, kind }).or_default() += 1;
             }
-            Err(error) => self.refused(error, place),
+            Err(error) => {
+                let problems = self.refused(&error);
+                self.manifest.problems.extend(problems);
+            }
         }
     }
 
-    fn refused(&mut self, error: DecodeError, place: Place) {
-        let (text, object) = (error.to_string(), error.object().cloned());
-        let field = error.field().map(str::to_owned);
-        let problem = match error {
-            DecodeError::UnknownFields { fields, .. } => {
-                for unknown in fields {
+    fn refused(&self, error: &DecodeError) -> Vec<Problem> {
+        let object = error.object().cloned();
+        match error {
+            DecodeError::UnknownFields { fields, .. } => fields
+                .iter()
+                .map(|unknown| {
                     let remedy = match (&unknown.newer_version, &unknown.suggestion) {
                         (Some(version), _) => format!("write apiVersion: {version}, which has it"),
                         (None, Some(name)) => format!("did you mean {name}?"),
                         (None, None) => "remove it".to_owned(),
                     };
-                    self.manifest.problems.push(Problem {
+                    Problem {
                         object: object.clone(),
-                        field: Some(unknown.path),
-                        ..self.at(place, "there is no such field", &remedy)
-                    });
-                }
-                return;
-            }
+                        ..self.problem(Some(&unknown.path), "there is no such field", &remedy)
+                    }
+                })
+                .collect(),
             DecodeError::InvalidField { field, value, problem, .. } => {
-                let (message, remedy) = problem.split_once("; ").unwrap_or((&problem, "write a value that fits"));
-                Problem { object, field: Some(field), value, ..self.at(place, message, remedy) }
+                let (message, remedy) = problem.split_once("; ").unwrap_or((problem, "write a value that fits"));
+                vec![Problem { object, value: value.clone(), ..self.problem(Some(field), message, remedy) }]
             }
             _ => {
+                let text = error.to_string();
                 let (message, remedy) = text.split_once("; ").unwrap_or((&text, "correct or remove the object"));
-                Problem { object, field, ..self.at(place, message, remedy) }
+                vec![Problem { object, ..self.problem(error.field(), message, remedy) }]
             }
-        };
-        self.manifest.problems.push(problem);
+        }
     }
 
-    fn at(&self, place: Place, message: &str, remedy: &str) -> Problem {
+    /// A problem at a field of the object that is being read, or with all of it.
+    fn problem(&self, field: Option<&str>, message: &str, remedy: &str) -> Problem {
         Problem {
-            document: Some(place.document),
-            line: Some(place.line),
+            document: Some(self.place.document),
+            line: Some(self.line(field).unwrap_or(self.place.line)),
+            field: field.map(str::to_owned),
             ..Problem::of_file(self.file, message, remedy)
         }
+    }
+
+    fn line(&self, field: Option<&str>) -> Option<u64> {
+        if self.text.len() > MAX_SEARCHED_BYTES || (field.is_none() && self.items.is_empty()) {
+            return None;
+        }
+        let mut path: Vec<_> = self.items.iter().map(|index| format!("items[{index}]")).collect();
+        path.extend(field.map(str::to_owned));
+        line_of(self.text, &path.join("."), yaml_options()).map(|line| self.text_line + line - 1)
     }
 }
 

@@ -43,37 +43,29 @@ pub(crate) struct Walk {
 /// Why there is no folder, and where to look out for it.
 #[derive(Debug)]
 pub(crate) struct NoFolder {
-    pub(crate) problem: Problem,
+    pub(crate) problem: Box<Problem>,
     pub(crate) directories: Directories,
 }
 
 /// Walks the folder and everything below it, following links. Names that start with a dot are skipped; links may lead to them.
 pub(crate) fn walk(root: &Path) -> Result<Walk, NoFolder> {
-    let mut directories = surroundings(root);
-    let real = match real_folder(root) {
-        Ok(real) => real,
-        Err(problem) => return Err(NoFolder { problem, directories }),
-    };
-    directories.insert(real.clone(), Interest::Everything);
-    let walk = Walk { directories, ..Walk::default() };
-    let mut walker =
-        Walker { walk, folders: vec![Step { shown: root.to_owned(), real: real.clone() }], links: Vec::new() };
-    match walker.run() {
-        Ok(()) => {}
-        Err(problem) => return Err(NoFolder { problem, directories: surroundings(root) }),
-    }
-    // A folder that went away meanwhile looks like an empty one.
-    match real_folder(root) {
-        Ok(now) if now == real => Ok(walker.walk),
-        Ok(_) => walk_again(root),
-        Err(problem) => Err(NoFolder { problem, directories: surroundings(root) }),
-    }
+    try_walk(root).map_err(|problem| NoFolder { problem, directories: surroundings(root) })
 }
 
-/// The folder was exchanged for another while it was read. That is told as a problem if it never ends, so that nothing hangs.
-fn walk_again(root: &Path) -> Result<Walk, NoFolder> {
-    let problem = Problem::of_file(root, "was exchanged while it was read", "wait; it is read again");
-    Err(NoFolder { problem, directories: surroundings(root) })
+fn try_walk(root: &Path) -> Result<Walk, Box<Problem>> {
+    let directories = surroundings(root);
+    let real = real_folder(root)?;
+    let walk = Walk { directories, ..Walk::default() };
+    let topmost = Step { shown: root.to_owned(), real: real.clone() };
+    let mut walker = Walker { walk, folders: Vec::new(), links: Vec::new() };
+    walker.folder(&topmost).map_err(|error| Box::new(unreadable(root, &error)))?;
+    walker.run();
+    // A folder that went away meanwhile looks like one that lost its files.
+    if real_folder(root)? != real {
+        let problem = Problem::of_file(root, "was exchanged while it was read", "wait; it is read again");
+        return Err(Box::new(problem));
+    }
+    Ok(walker.walk)
 }
 
 /// Whether an entry of this name is a manifest, if it is a file.
@@ -86,17 +78,21 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-fn real_folder(root: &Path) -> Result<PathBuf, Problem> {
-    let real = root.canonicalize().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            Problem::of_file(root, "there is no such folder", "create it, or name the folder that holds the manifests")
-        }
-        _ => unreadable(root, &error),
+fn real_folder(root: &Path) -> Result<PathBuf, Box<Problem>> {
+    let real = root.canonicalize().map_err(|error| {
+        Box::new(match error.kind() {
+            ErrorKind::NotFound => Problem::of_file(
+                root,
+                "there is no such folder",
+                "create it, or name the folder that holds the manifests",
+            ),
+            _ => unreadable(root, &error),
+        })
     })?;
     if real.is_dir() {
         return Ok(real);
     }
-    Err(Problem::of_file(root, "is not a folder", "name the folder that holds the manifests"))
+    Err(Box::new(Problem::of_file(root, "is not a folder", "name the folder that holds the manifests")))
 }
 
 /// Where the folder itself can come, go or be exchanged: the directories that hold its name and those that links lead over or, as
@@ -176,19 +172,16 @@ struct Walker {
 }
 
 impl Walker {
-    /// # Errors
-    /// The topmost folder cannot be read.
-    fn run(&mut self) -> Result<(), Problem> {
-        let mut topmost = true;
+    /// Reads all folders that are known, those that turn up, and then those that links lead to.
+    fn run(&mut self) {
         loop {
             while let Some(step) = self.folders.pop() {
                 match self.folder(&step) {
                     Ok(()) => {}
-                    Err(error) if topmost => return Err(unreadable(&step.shown, &error)),
+                    // Gone since the folder that holds it was read.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => self.walk.problems.push(unreadable(&step.shown, &error)),
                 }
-                topmost = false;
             }
             // The one that sorts first is read; others that lead to the same folder are told.
             self.links.sort_by(|a, b| b.shown.cmp(&a.shown));
@@ -198,7 +191,6 @@ impl Walker {
             }
         }
         self.walk.problems.sort();
-        Ok(())
     }
 
     fn follow(&mut self, link: FolderLink) {

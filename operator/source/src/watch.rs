@@ -191,10 +191,10 @@ impl Watch {
                 continue;
             }
             let Some(name) = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) else { continue };
-            if let Some(Watched { interest: Interest::Names(names), .. }) = watched.get(directory) {
-                if !names.contains(name) {
-                    continue;
-                }
+            if let Some(Watched { interest: Interest::Names(names), .. }) = watched.get(directory)
+                && !names.contains(name)
+            {
+                continue;
             }
             settling.note(happening(flags, directory.join(name)), Instant::now());
         }

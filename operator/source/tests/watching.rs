@@ -1,4 +1,5 @@
 //! The directory source as a whole, on a real file system: what is done to a folder is told.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
 use std::collections::BTreeMap;
 use std::fs;

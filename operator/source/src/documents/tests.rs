@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-fn yaml(text: &str) -> Vec<Document> {
+fn yaml(text: &str) -> Vec<Document<'_>> {
     documents(text, Syntax::Yaml).collect()
 }
 

@@ -203,7 +203,7 @@ fn kinds_that_are_not_read_are_named_once() {
     fixture.write("a.yaml", "{apiVersion: apps/v1, kind: Deployment}\n---\n{apiVersion: apps/v1, kind: Deployment}\n");
     let refresh = fixture.everything();
     let kind = IgnoredKind { api_version: "apps/v1".to_owned(), kind: "Deployment".to_owned() };
-    assert_eq!(refresh.newly_ignored, [kind.clone()]);
+    assert_eq!(refresh.newly_ignored, std::slice::from_ref(&kind));
     assert_eq!(fixture.folder.ignored().get(&kind), Some(&2));
     fixture.write("b.yaml", "{apiVersion: apps/v1, kind: Deployment}");
     assert_eq!(fixture.everything().newly_ignored, []);

@@ -43,7 +43,7 @@ fn lists_are_taken_apart() {
     assert_eq!(names(&manifest), ["namespace/a", "service/default/b", "pod/shop/c"]);
     assert_eq!(
         problems("apiVersion: v1\nkind: List\nitems: {a: 1}\n"),
-        ["mesh/a.yaml:1: items: is not a list; write the objects as elements of a list"]
+        ["mesh/a.yaml:3: items: is not a list; write the objects as elements of a list"]
     );
 }
 
@@ -66,9 +66,9 @@ fn our_kinds_are_read_strictly_and_those_of_kubernetes_leniently() {
     assert_eq!(
         problems(&format!("{ACCOUNT}---\n{TARGET}  sorces: []\n  rules: [{{kind: TCPRoute, name: r, matchs: [x]}}]\n")),
         [
-            "mesh/a.yaml:6: traffictarget/bookstore/buyer: spec.rules[0].matchs: there is no such field; \
+            "mesh/a.yaml:14: traffictarget/bookstore/buyer: spec.rules[0].matchs: there is no such field; \
              did you mean matches?",
-            "mesh/a.yaml:6: traffictarget/bookstore/buyer: spec.sorces: there is no such field; did you mean sources?",
+            "mesh/a.yaml:13: traffictarget/bookstore/buyer: spec.sorces: there is no such field; did you mean sources?",
         ]
     );
 }
@@ -80,8 +80,21 @@ fn a_wrong_value_is_named_with_object_field_value_and_remedy() {
     assert_eq!(problem.object.as_ref().map(ToString::to_string).as_deref(), Some("traffictarget/bookstore/buyer"));
     assert_eq!(problem.field.as_deref(), Some("spec.rules[0].kind"));
     assert_eq!(problem.value.as_deref(), Some("7"));
-    assert_eq!((problem.document, problem.line), (Some(1), Some(1)));
+    assert_eq!((problem.document, problem.line), (Some(1), Some(8)));
     assert!(!problem.message.is_empty() && !problem.remedy.is_empty(), "{problem}");
+}
+
+#[test]
+fn a_problem_in_a_list_has_the_line_of_the_field() {
+    let list = "---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n\
+                - apiVersion: v1\n  kind: ServiceAccount\n  metadata:\n    name: b\n    labels: 7\n";
+    let manifest = parse(list);
+    let [problem] = manifest.problems.as_slice() else { panic!("{:?}", manifest.problems) };
+    assert_eq!((problem.line, problem.field.as_deref()), (Some(10), Some("metadata.labels")));
+    let json =
+        "{\"apiVersion\": \"v1\",\n\"kind\": \"ServiceAccount\",\n\"metadata\": {\"name\": \"b\",\n\"labels\": 7}}";
+    let manifest = Manifest::parse(Path::new("a.json"), format!("\n{json}").as_bytes());
+    assert_eq!(manifest.problems[0].line, Some(5));
 }
 
 #[test]
