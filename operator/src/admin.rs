@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use osm_model::Identity;
 use osm_xds::{Cache, Server};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::Dump;
@@ -25,7 +25,7 @@ pub struct Question {
 }
 
 /// Answers pages of `/debug` that the driver knows nothing of, by name.
-pub type ExtraPages = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
+pub(crate) type ExtraPages = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
 
 /// What the endpoint reads from.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use osm_issuer::{CertificateStore, Change, Clock, PeerIdentity, TrustDomain};
 use osm_model::Identity;
 use osm_source::{Problem, SourceEvent};
 use osm_xds::{Cache, Isolation, Server, Settings, StreamSettings};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
