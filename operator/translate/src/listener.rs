@@ -2,6 +2,7 @@
 
 mod exact;
 mod inbound;
+mod metrics;
 mod outbound;
 
 pub use exact::{exact_listener, exact_listener_ports, outside_listener};

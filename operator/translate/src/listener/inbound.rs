@@ -1,17 +1,13 @@
-//! What a workload's sidecar serves: one filter chain per port, always mutual TLS, and the metrics listener.
+//! What a workload's sidecar serves: one filter chain per port, always mutual TLS.
 
 use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
-use envoy_types::pb::envoy::config::route::v3::{
-    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action,
-    route_action::ClusterSpecifier as RouteTarget, route_match::PathSpecifier,
-};
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use osm_model::{Identity, InboundPolicy, InboundPort, InboundView, MeshSettings, Origin, ServiceId, TcpRule};
 
+use super::metrics::metrics_listener;
 use super::{ClusterLookup, Socket, listener, original_destination, tcp_proxy, tls_inspector};
 use crate::cluster::{local_cluster, metrics_cluster};
 use crate::connection_manager::{ConnectionManager, Paths, routes_named};
@@ -132,41 +128,4 @@ fn http_filter(port: &InboundPort, settings: &MeshSettings) -> Filter {
 fn tcp_filter(name: &str, local_cluster: &str, settings: &MeshSettings) -> Filter {
     let cluster = ClusterSpecifier::Cluster(local_cluster.to_owned());
     tcp_proxy(name, cluster, ClusterLookup::Present, settings)
-}
-
-/// Serves `/stats/prometheus` of Envoy's admin interface, and nothing else of it, to scrapers outside the mesh.
-fn metrics_listener() -> Listener {
-    let [first, rest] = every_address().map(|address| (address, naming::METRICS_PORT));
-    let name = naming::METRICS_LISTENER.to_owned();
-    let action = RouteAction {
-        cluster_specifier: Some(RouteTarget::Cluster(naming::METRICS_CLUSTER.to_owned())),
-        ..Default::default()
-    };
-    let route = Route {
-        name: "metrics".to_owned(),
-        r#match: Some(RouteMatch {
-            path_specifier: Some(PathSpecifier::Path("/stats/prometheus".to_owned())),
-            ..Default::default()
-        }),
-        action: Some(Action::Route(action)),
-        ..Default::default()
-    };
-    let manager = ConnectionManager {
-        route_table: name.clone(),
-        routes: RouteSpecifier::RouteConfig(RouteConfiguration {
-            name: name.clone(),
-            virtual_hosts: vec![VirtualHost {
-                name: name.clone(),
-                domains: vec!["*".to_owned()],
-                routes: vec![route],
-                ..Default::default()
-            }],
-            ..Default::default()
-        }),
-        filters: filters::metrics(),
-        header_mutations: Vec::new(),
-        paths: Paths::Normalized,
-    };
-    let chain = FilterChain { name: name.clone(), filters: vec![manager.into_silent_filter()], ..Default::default() };
-    Listener { filter_chains: vec![chain], ..listener(name, (first, [rest]), TrafficDirection::Inbound, Socket::Own) }
 }

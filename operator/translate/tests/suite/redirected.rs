@@ -71,6 +71,8 @@ async fn whole_path(version: &str) {
     );
     let cluster_ips = vec![address("10.96.0.5"), address("fd00:96::5")];
     let bookstore = service("bookstore", Addressing::ClusterIp(cluster_ips.clone()), 80, 14001, Protocol::Http);
+    // On another port number: both listeners read the same scopes.
+    let reviews = service("reviews", Addressing::ClusterIp(vec![address("10.96.0.7")]), 8081, 14001, Protocol::Http);
     let stateful = service("stateful", Addressing::Headless, 81, 14001, Protocol::Http);
     let ledger =
         service("ledger", Addressing::ClusterIp(vec![address("10.96.0.6")]), 3306, 13306, Protocol::TcpServerFirst);
@@ -95,6 +97,7 @@ async fn whole_path(version: &str) {
         .with([
             osm_translate::outbound_listener(&settings),
             osm_translate::outbound_http_listener(80, &settings),
+            osm_translate::outbound_http_listener(8081, &settings),
             osm_translate::shared_route_table(),
             osm_translate::outside_route_table(),
             osm_translate::passthrough_cluster(),
@@ -102,9 +105,13 @@ async fn whole_path(version: &str) {
         .with(osm_translate::outside_scopes(&outside, &[address("10.97.0.1")], 80, &settings))
         .with(osm_translate::outside_listener(&outside, &[address("10.97.0.2")], 80, &settings))
         .with_secrets(authority.secrets(&leaf));
-    for (service, listen) in
-        [(&bookstore, &cluster_ips[..]), (&stateful, &pods), (&ledger, &[address("10.96.0.6")]), (&queue, &pods)]
-    {
+    for (service, listen) in [
+        (&bookstore, &cluster_ips[..]),
+        (&reviews, &[]),
+        (&stateful, &pods),
+        (&ledger, &[address("10.96.0.6")]),
+        (&queue, &pods),
+    ] {
         let destination: Destination = destination(service, &["server"]);
         let routes = routes(service, TrafficRouting::Direct);
         let target_port = destination.port.target_port;
@@ -119,7 +126,9 @@ async fn whole_path(version: &str) {
     let client = Envoy::start_as_proxy(version, Ads::start(served).await, 0).await;
 
     // HTTP by ClusterIP, of both families; HTTP of a headless service by pod address, on either port number.
-    for target in ["10.96.0.5:80", "[fd00:96::5]:80", "10.1.0.1:81", "[fd00:10::1]:81", "10.1.0.1:14001"] {
+    for target in
+        ["10.96.0.5:80", "10.96.0.7:8081", "[fd00:96::5]:80", "10.1.0.1:81", "[fd00:10::1]:81", "10.1.0.1:14001"]
+    {
         for way in [Client::http1(target.parse().unwrap()), Client::http2(target.parse().unwrap())] {
             let answer = way.get("/books").await;
             assert_eq!(answer.status, 200, "{version} {target} {answer:?}");
@@ -130,7 +139,7 @@ async fn whole_path(version: &str) {
     for target in ["10.96.0.6:3306", "10.1.0.1:3307", "10.1.0.1:13306", "[fd00:10::1]:3307"] {
         assert_eq!(speak(target).await, GREETING, "{version} {target}");
     }
-    for (cluster, requests) in [("shop/bookstore|14001", 4), ("shop/stateful|14001", 6)] {
+    for (cluster, requests) in [("shop/bookstore|14001", 4), ("shop/reviews|14001", 2), ("shop/stateful|14001", 6)] {
         let total = client.statistic(&format!("cluster.{cluster}.upstream_rq_total")).await;
         assert_eq!(total, requests, "{version} {cluster}");
     }
