@@ -151,7 +151,7 @@ impl Driver {
 
     fn publish(&mut self, resources: &[(&str, &str, u32)]) {
         self.epoch += 1;
-        let published = Published { epoch: Epoch(self.epoch), snapshot: Arc::new(snapshot(resources)) };
+        let published = Published::new(Epoch(self.epoch), Arc::new(snapshot(resources)));
         self.stream.on_snapshot(Arc::new(published));
     }
 

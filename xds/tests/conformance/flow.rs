@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use osm_xds::{CloseReason, Event, TypeUrl};
 use osm_xds_test_support::{
-    CLUSTER, Client, Connection, ENDPOINTS, LISTENER, NODE, Relay, Request, SECRET, Stream, Variant, World,
+    CLUSTER, Client, Connection, ENDPOINTS, LISTENER, NODE, Path, Relay, Request, SECRET, Stream, Variant, World,
     WorldBuilder, endpoints, generic_secret, in_variants, static_cluster,
 };
 use tonic::Code;
@@ -84,7 +84,7 @@ async fn f2_one_unacknowledged_response_then_one_merged(variant: Variant) {
         for number in 1..=CHANGES {
             world.set(change(number));
         }
-        if variant == Variant::SOTW_ADS || variant == Variant::DELTA_ADS {
+        if variant.path == Path::Aggregated {
             stream.expect_silence(type_url).await;
         }
         stream.ack(&held);

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use osm_xds::{Event, TypeUrl};
 use osm_xds_test_support::{
-    CLUSTER, Client, ENDPOINTS, LISTENER, ROUTE, Response, SCOPED_ROUTE, SECRET, Stream, TEST_TYPES, Variant, World,
-    WorldBuilder, eds_cluster, endpoints, generic_secret, in_variants, listener, route, static_cluster, test_resource,
+    CLUSTER, Client, ENDPOINTS, EXTENSION, LISTENER, ROUTE, Response, SCOPED_ROUTE, SECRET, Stream, TEST_TYPES,
+    Variant, World, WorldBuilder, eds_cluster, endpoints, extension, generic_secret, in_variants, listener, route,
+    static_cluster, test_resource,
 };
 
 /// A world with one resource of each type, and a stream that holds all of them.
@@ -278,6 +279,30 @@ async fn w7_secret_subscriptions_survive_listener_churn(variant: Variant) {
     world.set(generic_secret("s", "last"));
     let response = client.expect_and_ack(SECRET).await;
     assert_eq!(response.get("s").expect("pushed").value, generic_secret("s", "last").value);
+}
+
+in_variants!(w8_extension_stays_while_a_listener_refers_to_it, aggregated);
+async fn w8_extension_stays_while_a_listener_refers_to_it(variant: Variant) {
+    let world = World::start().await;
+    world.put(extension("filter"));
+    world.put(static_cluster("marker", 1));
+    world.set(listener("l", 1));
+    let mut stream = world.stream(variant, CLUSTER).await;
+    stream.watch_all(LISTENER);
+    stream.expect_and_ack(LISTENER).await;
+    stream.subscribe(EXTENSION, &["filter"]);
+    assert_eq!(stream.expect_and_ack(EXTENSION).await.names(), ["filter"]);
+    // The listener stops to refer to it, and it goes, in one change.
+    world.remove(EXTENSION, "filter");
+    world.set(listener("l", 2));
+    let listeners = stream.expect_type(LISTENER).await;
+    stream.expect_silence(EXTENSION).await;
+    stream.ack(&listeners);
+    if variant.is_delta() {
+        assert_eq!(stream.expect_and_ack(EXTENSION).await.removed, ["filter"]);
+    }
+    // State of the world never says that an extension is gone.
+    stream.expect_silence(EXTENSION).await;
 }
 
 in_variants!(w9_all_parts_of_the_first_clusters_precede_the_listeners, [delta_ads DELTA_ADS]);

@@ -2,20 +2,17 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
-use http_body_util::{BodyExt, Empty};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    net::TcpStream,
     process::{Child, Command},
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::{DEADLINE, Protocol};
+use crate::{DEADLINE, Protocol, http_get};
 
 /// The folder with `<version>/envoy`, as set by `hack/setup`.
 const FOLDER_VARIABLE: &str = "OSM_ENVOY_DIR";
@@ -127,7 +124,7 @@ impl Envoy {
     ///
     /// When Envoy does not answer it with 200.
     pub async fn admin(&self, path: &str) -> String {
-        let (status, body) = http_get(self.admin, "admin", path).await.expect("reach the administration endpoint");
+        let (status, body) = http_get(self.admin, path, &[]).await.expect("reach the administration endpoint");
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
         body
     }
@@ -164,6 +161,17 @@ impl Envoy {
             if wanted(value) { Ok(value) } else { Err(value.to_string()) }
         })
         .await
+    }
+
+    /// The configuration of a cluster as it is in use, if it is.
+    ///
+    /// # Panics
+    ///
+    /// When the page cannot be read.
+    pub async fn cluster(&self, name: &str) -> Option<Value> {
+        let page = self.admin_json("/config_dump?resource=dynamic_active_clusters").await;
+        let clusters = page["configs"].as_array().into_iter().flatten();
+        clusters.map(|entry| &entry["cluster"]).find(|cluster| cluster["name"] == name).cloned()
     }
 
     /// Waits until the active listener `name` is there and returns its local address.
@@ -272,29 +280,4 @@ fn bootstrap_of(protocol: Protocol, node: &str, control_plane: SocketAddr, stati
         },
         "static_resources": {"clusters": clusters},
     })
-}
-
-/// One HTTP/1.1 request on a connection of its own.
-///
-/// # Errors
-///
-/// When the connection or the exchange fails.
-///
-/// # Panics
-///
-/// When `host` or `path` cannot be part of a request.
-pub async fn http_get(server: SocketAddr, host: &str, path: &str) -> Result<(StatusCode, String), String> {
-    let exchange = async {
-        let connection = TcpStream::connect(server).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(connection)).await.map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let request = Request::get(path).header("host", host).body(Empty::<bytes::Bytes>::new());
-        let response =
-            sender.send_request(request.expect("host and path are plain")).await.map_err(|error| error.to_string())?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
-    };
-    timeout(DEADLINE, exchange).await.map_err(|_| format!("no answer from {server} within {DEADLINE:?}"))?
 }

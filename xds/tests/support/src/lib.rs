@@ -14,6 +14,7 @@
 
 mod client;
 mod envoy;
+mod http;
 mod macros;
 mod pki;
 mod relay;
@@ -22,7 +23,8 @@ mod variant;
 mod world;
 
 pub use client::{Client, Connection, DEADLINE, Ended, Received, Request, Response, Stream, Tls};
-pub use envoy::{Envoy, EnvoyVersion, eventually, http_get};
+pub use envoy::{Envoy, EnvoyVersion, eventually};
+pub use http::{Answer, Load, http_get, http_get_on, upstream};
 pub use pki::{Authority, Identity};
 pub use relay::Relay;
 pub use resources::*;

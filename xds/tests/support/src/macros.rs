@@ -36,3 +36,33 @@ macro_rules! in_variants {
         }
     };
 }
+
+/// Makes a test of an async function that takes an [`EnvoyVersion`](crate::EnvoyVersion) and a
+/// [`Protocol`](crate::Protocol), one for each version and protocol: `all`, or `delta` alone.
+#[macro_export]
+macro_rules! in_envoys {
+    ($rule:ident, all) => {
+        $crate::in_envoys!(
+            $rule,
+            [
+                oldest_delta Oldest Delta,
+                newest_delta Newest Delta,
+                oldest_sotw Oldest StateOfTheWorld,
+                newest_sotw Newest StateOfTheWorld
+            ]
+        );
+    };
+    ($rule:ident, delta) => {
+        $crate::in_envoys!($rule, [oldest_delta Oldest Delta, newest_delta Newest Delta]);
+    };
+    ($rule:ident, [$($test:ident $version:ident $protocol:ident),+]) => {
+        mod $rule {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$rule($crate::EnvoyVersion::$version, $crate::Protocol::$protocol).await;
+                }
+            )+
+        }
+    };
+}

@@ -49,7 +49,7 @@ impl Variant {
     /// # Panics
     ///
     /// When the type has no single-type service.
-    pub fn grpc_path(self, type_url: &str) -> http::uri::PathAndQuery {
+    pub fn grpc_path(self, type_url: &str) -> ::http::uri::PathAndQuery {
         let (service, noun) = match self.path {
             Path::Aggregated => ("discovery.v3.AggregatedDiscoveryService", "AggregatedResources"),
             Path::Single => match type_url {

@@ -271,7 +271,33 @@ impl World {
             }
         })
         .await;
-        found.unwrap_or_else(|_| panic!("not observed within {DEADLINE:?}; observed: {:#?}", self.events()))
+        found.unwrap_or_else(|_| {
+            let events: Vec<_> = self.events().into_iter().map(|(client, event)| (client.node, event)).collect();
+            panic!("not observed within {DEADLINE:?}; observed:\n{}", lines(&events))
+        })
+    }
+
+    /// Waits until the fleet's first proxy has acknowledged everything of a publication.
+    ///
+    /// # Panics
+    ///
+    /// When it has not within [`DEADLINE`].
+    pub async fn synced(&self, publication: Publication) {
+        self.wait_event(|client, event| match event {
+            Event::Synced { epoch } if *client.node == *NODE && *epoch >= publication.epoch => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// How many resources of a type the server has sent so far.
+    pub fn resources_sent(&self, type_url: &str) -> usize {
+        let events = self.events();
+        let sent = events.iter().filter_map(|(_, event)| match event {
+            Event::Sent { type_url: sent, resources, .. } if sent.as_str() == type_url => Some(*resources),
+            _ => None,
+        });
+        sent.sum()
     }
 
     /// Stops the server as at the end of the process: streams are ended, the port is free afterwards.
@@ -283,6 +309,11 @@ impl World {
     pub fn server(&self) -> &Running {
         &self.server
     }
+}
+
+/// One line for each item.
+fn lines(items: &[impl std::fmt::Debug]) -> String {
+    items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Resources of every type that only those receive who name them: see [`Stream::expect_silence`].
