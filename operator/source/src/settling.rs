@@ -10,9 +10,9 @@ pub const QUIET_PERIOD: Duration = Duration::from_millis(10);
 /// After how long a file is looked at although it is still being written, counted from the first write.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-/// How long a removal waits for others: a folder that is removed loses its files first, one by one, and the last good state is to
-/// survive that.
-const REMOVAL_PAUSE: Duration = Duration::from_millis(1);
+/// How long a removal waits for others. A folder that is removed loses its files first, one by one, and the last good state is to
+/// survive that: only at the end is it known that the folder went and not its objects.
+pub const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// What to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub enum Hint {
 /// What happened to a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Happening {
-    /// The path has its new content: closed after writing, or given another file by renaming.
+    /// The path has its new content: closed after writing, given another file by renaming, or renamed away.
     Finished(PathBuf),
-    /// The path is no more: removed, or renamed away.
+    /// What the path led to is removed.
     Removed(PathBuf),
     /// Something writes it, or has made it and may write it.
     Writing(PathBuf),
@@ -62,7 +62,8 @@ impl Write {
 pub(crate) struct Settling {
     finished: BTreeSet<PathBuf>,
     writing: BTreeMap<PathBuf, Write>,
-    /// When the first and the last of the finished paths was removed, if any was.
+    removed: BTreeSet<PathBuf>,
+    /// When the first and the last of these were removed.
     removal: Option<Write>,
     /// Since when the whole folder is to be looked at.
     unclear: Option<Instant>,
@@ -78,7 +79,8 @@ impl Settling {
             }
             Happening::Removed(path) => {
                 self.writing.remove(&path);
-                self.finished.insert(path);
+                self.finished.remove(&path);
+                self.removed.insert(path);
                 self.removal.get_or_insert(Write::at(now)).last = now;
             }
             Happening::Writing(path) => {
@@ -105,13 +107,11 @@ impl Settling {
             return Some(written.min(since + LONGEST_WAIT));
         }
         if !self.finished.is_empty() {
-            return Some(
-                self.removal
-                    .as_ref()
-                    .map_or(now, |removal| (removal.last + REMOVAL_PAUSE).min(removal.first + LONGEST_WAIT)),
-            );
+            return Some(now);
         }
-        self.writing.values().map(Write::due).min()
+        let removal =
+            self.removal.as_ref().map(|removal| (removal.last + REMOVAL_PAUSE).min(removal.first + LONGEST_WAIT));
+        self.writing.values().map(Write::due).chain(removal).min()
     }
 
     /// What is to be looked at now, which is then forgotten.
@@ -119,13 +119,16 @@ impl Settling {
         if self.due(now)? > now {
             return None;
         }
+        // Removals go with whatever is told first: together they are more likely one step of whoever edits the folder.
         self.removal = None;
+        let removed = std::mem::take(&mut self.removed);
         if self.unclear.take().is_some() {
             self.finished.clear();
             self.writing.clear();
             return Some(Hint::Everything);
         }
         let mut paths = std::mem::take(&mut self.finished);
+        paths.extend(removed);
         self.writing.retain(|path, write| {
             let due = write.due() <= now;
             if due {
@@ -215,8 +218,18 @@ mod tests {
         settling.note(Happening::Removed(path("b")), start + REMOVAL_PAUSE / 2);
         assert_eq!(settling.take(start + REMOVAL_PAUSE), None);
         assert_eq!(settling.take(start + REMOVAL_PAUSE * 3 / 2), paths(&["a", "b"]));
-        settling.note(Happening::Finished(path("c")), start + 5 * MS);
-        assert_eq!(settling.take(start + 5 * MS), paths(&["c"]), "an earlier removal delays nothing");
+        assert_eq!(settling.due(start), None);
+
+        settling.note(Happening::Removed(path("a")), start);
+        settling.note(Happening::Finished(path("c")), start);
+        assert_eq!(settling.take(start), paths(&["a", "c"]), "a removal delays no write");
+        assert_eq!(settling.due(start), None);
+
+        for step in 0..100 {
+            settling.note(Happening::Removed(path(&step.to_string())), start + step * MS);
+            assert_eq!(settling.take(start + step * MS), None);
+        }
+        assert!(matches!(settling.take(start + LONGEST_WAIT), Some(Hint::Paths(paths)) if paths.len() == 100));
 
         settling.note(Happening::Removed(path("a")), start);
         settling.note(Happening::Unclear, start);

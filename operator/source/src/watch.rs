@@ -37,8 +37,9 @@ const REPORTED: WatchFlags = WatchFlags::CREATE
 
 /// A watch on the entries of directories, by inotify.
 ///
-/// A write that is finished (closed, renamed, removed) is told at once, one that goes on after a pause
-/// ([`QUIET_PERIOD`](crate::QUIET_PERIOD), [`LONGEST_WAIT`](crate::LONGEST_WAIT)). Changes of directories and lost events are
+/// A write that is finished (closed, renamed) is told at once, a removal after a short pause
+/// ([`REMOVAL_PAUSE`](crate::REMOVAL_PAUSE)), a write that goes on after a longer one ([`QUIET_PERIOD`](crate::QUIET_PERIOD),
+/// at the latest [`LONGEST_WAIT`](crate::LONGEST_WAIT)). Changes of directories and lost events are
 /// told as [`Hint::Everything`]. Where the kernel refuses to watch a directory, everything is looked at once a second.
 ///
 /// Changes made by other machines to a network file system are not seen by the kernel and not told.
@@ -64,7 +65,10 @@ impl Watch {
     /// # Errors
     /// The kernel gives no inotify instance (`fs.inotify.max_user_instances`). Must be called within a tokio runtime.
     pub fn new() -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(|error| {
+            let remedy = "raise fs.inotify.max_user_instances if that is the reason";
+            io::Error::new(error.kind(), format!("cannot watch folders: {error}; {remedy}"))
+        })?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe, for types that lie about their descriptor; OwnedFd does not"
@@ -204,9 +208,9 @@ impl Watch {
 fn happening(flags: ReadFlags, path: PathBuf) -> Happening {
     if flags.contains(ReadFlags::ISDIR) {
         Happening::Unclear
-    } else if flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
+    } else if flags.contains(ReadFlags::DELETE) {
         Happening::Removed(path)
-    } else if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
+    } else if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO | ReadFlags::MOVED_FROM) {
         Happening::Finished(path)
     } else if flags.intersects(ReadFlags::CREATE | ReadFlags::MODIFY) {
         Happening::Writing(path)

@@ -208,6 +208,20 @@ async fn a_folder_that_is_moved_away_keeps_its_last_good_state_and_may_come_back
 }
 
 #[tokio::test]
+async fn attributes_of_files_and_folders_and_the_folder_itself_may_change() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut reader = Reader::synced().await;
+    fs::create_dir(reader.path("sub")).unwrap();
+    reader.write("sub/a.yaml", account("a", "1"));
+    reader.until_labels(&["a=1"]).await;
+    for path in [reader.path("sub/a.yaml"), reader.path("sub"), reader.path("")] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    reader.write("sub/a.yaml", account("a", "2"));
+    reader.until_labels(&["a=2"]).await;
+}
+
+#[tokio::test]
 async fn a_write_that_is_not_closed_is_read_in_the_end() {
     let mut reader = Reader::synced().await;
     let mut file = fs::File::create(reader.path("a.yaml")).unwrap();
