@@ -44,10 +44,18 @@
 //! | service cluster | endpoints, both secrets | [`endpoints`], [`secret_service_certificate`], [`secret_trust_bundle`] |
 //! | inbound listener | inbound route tables, local clusters, both secrets | [`inbound`] |
 //!
-//! # What the bootstrap must allow
+//! # What others must see to
 //!
-//! Expressions in policies may be long: the bootstrap's runtime sets `re2.max_program_size.error_level` above Envoy's
-//! default of 100.
+//! - Whoever builds a snapshot: no two listeners on one address and port. They can meet where two headless services have
+//!   the same pods ([`exact_listener`]), and where a Service has the number of [`naming::OUTBOUND_PORT`],
+//!   [`naming::INBOUND_PORT`] or [`naming::METRICS_PORT`].
+//! - Whoever serves it: a cluster that is sent is followed by its endpoints even if the proxy has them, because the clusters
+//!   of a destination share one assignment and Envoy asks for it once.
+//! - Whoever validates policies: expressions are legal RE2. A wrong one makes Envoy refuse the whole table.
+//! - The bootstrap: its runtime sets `re2.max_program_size.error_level` far above Envoy's default of 100, which a few
+//!   alternatives in an expression exceed.
+//! - The pod's redirect rules: in `PodIp` mode they turn what Envoy sends to loopback towards the pod's address, except to
+//!   [`naming::ADMIN_PORT`], where the metrics listener finds Envoy itself.
 
 mod access_log;
 mod cluster;
