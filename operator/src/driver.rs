@@ -187,3 +187,6 @@ impl Driver {
         proxies
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use osm_api::k8s_openapi::jiff::Timestamp;
+use osm_api::{Object, ObjectRef, Strictness, decode};
+use osm_engine::Options;
+use osm_model::TrustDomain;
+use osm_xds::{
+    Admission, Cache, ClientIdentity, ClientStatus, CloseReason, Epoch, Event, ProxyName, Rejection, Service,
+    SnapshotKey, StreamId, TypeUrl, Variant,
+};
+use serde_json::{Value, json};
+
+use super::Driver;
+use crate::metrics::Metrics;
+use crate::proxies::ProxyEvent;
+
+/// A mesh with one server (`shop/api`) that two TrafficTargets open to two clients.
+const BASE: &str = r"
+{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {openservicemesh.io/monitored-by: osm}}}
+---
+{apiVersion: v1, kind: Service, metadata: {namespace: shop, name: api}, spec: {clusterIP: 10.96.0.5, clusterIPs: [10.96.0.5], ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: api-0}, spec: {serviceAccountName: api, containers: []}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {namespace: shop, name: api-1, labels: {kubernetes.io/service-name: api}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: api-0}}]
+";
+
+fn route_group(name: &str, path: &str, generation: i64) -> String {
+    format!(
+        "{{apiVersion: specs.smi-spec.io/v1alpha4, kind: HTTPRouteGroup, \
+         metadata: {{namespace: shop, name: {name}, generation: {generation}}}, \
+         spec: {{matches: [{{name: all, pathRegex: '{path}'}}]}}}}"
+    )
+}
+
+fn target(name: &str) -> String {
+    format!(
+        "{{apiVersion: access.smi-spec.io/v1alpha3, kind: TrafficTarget, \
+         metadata: {{namespace: shop, name: {name}, generation: 1}}, \
+         spec: {{destination: {{kind: ServiceAccount, name: api, namespace: shop}}, \
+         sources: [{{kind: ServiceAccount, name: {name}, namespace: shop}}], \
+         rules: [{{kind: HTTPRouteGroup, name: {name}}}]}}}}"
+    )
+}
+
+fn objects(yaml: &str) -> Vec<(ObjectRef, Option<Object>)> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap();
+    let decoded = documents.into_iter().map(|document| decode(document, Strictness::Strict).unwrap());
+    decoded.map(|object| (object.reference(), Some(object))).collect()
+}
+
+struct Mesh {
+    driver: Driver,
+    cache: Cache,
+    now: Instant,
+}
+
+const SERVER: &str = "shop/api";
+
+impl Mesh {
+    fn new(yaml: &str) -> Self {
+        let options = Options {
+            mesh_name: "osm".into(),
+            control_plane_namespace: "osm-system".into(),
+            trust_domain: TrustDomain::new("cluster.local").unwrap(),
+            cluster_domain: "cluster.local".into(),
+            service_ranges: Vec::new(),
+        };
+        let cache = Cache::new();
+        let driver = Driver::new(options, cache.clone(), Arc::new(Metrics::default()));
+        let mut mesh = Self { driver, cache, now: Instant::now() };
+        mesh.apply(yaml);
+        mesh
+    }
+
+    fn apply(&mut self, yaml: &str) {
+        self.driver.on_objects(objects(yaml), self.now);
+    }
+
+    fn event(&mut self, event: Event) {
+        let event = ProxyEvent { client: client(), event };
+        self.driver.on_proxy(event, self.now);
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.cache.current(&SnapshotKey::new(SERVER)).unwrap().epoch
+    }
+
+    /// The server's proxy acknowledges everything up to `epoch`.
+    fn acknowledge(&mut self, epoch: Epoch) -> Vec<ClientStatus> {
+        self.now += Duration::from_millis(7);
+        self.event(Event::Synced { epoch });
+        vec![ClientStatus { identity: Arc::new(client()), synced: Some(epoch), types: Vec::new() }]
+    }
+
+    /// The status of an object of ours after bringing all of them up to date.
+    fn status(&mut self, clients: &[ClientStatus], object: &str) -> Value {
+        self.driver.report(clients, self.now, Timestamp::UNIX_EPOCH);
+        let documents = self.driver.documents().map(|(name, document)| (name.to_string(), document.clone()));
+        let documents: BTreeMap<String, Value> = documents.collect();
+        documents[object]["status"].clone()
+    }
+
+    /// The server's proxy refuses its inbound route table as it is now.
+    fn refuse_routes(&mut self, words: &str) {
+        let name: Arc<str> = "rds-inbound.8080".into();
+        let published = self.cache.current(&SnapshotKey::new(SERVER)).unwrap();
+        let version = published.snapshot.get(&TypeUrl::RouteConfiguration, &name).unwrap().resource.version();
+        self.event(Event::Rejected(Rejection {
+            type_url: TypeUrl::RouteConfiguration,
+            epoch: published.epoch,
+            resources: [(name, version)].into(),
+            removed: Vec::new(),
+            mentioned: Vec::new(),
+            message: words.to_owned(),
+            code: 13,
+        }));
+    }
+
+    /// The server's inbound route table as Envoy would read it.
+    fn routes(&self) -> String {
+        let published = self.cache.current(&SnapshotKey::new(SERVER)).unwrap();
+        let entry = published.snapshot.get(&TypeUrl::RouteConfiguration, "rds-inbound.8080").unwrap();
+        osm_xds_json::to_json(TypeUrl::RouteConfiguration.as_str(), &entry.resource.any_bytes()).unwrap().to_string()
+    }
+}
+
+fn client() -> ClientIdentity {
+    ClientIdentity {
+        stream: StreamId(1),
+        admission: Admission { key: SnapshotKey::new(SERVER), proxy: ProxyName::new("shop/api/n1") },
+        node: "n1".into(),
+        service: Service::Aggregated,
+        variant: Variant::Delta,
+    }
+}
+
+fn two_targets() -> String {
+    [BASE.to_owned(), route_group("a", "/a", 1), target("a"), route_group("b", "/b", 1), target("b")].join("\n---\n")
+}
+
+fn condition(status: &Value, type_: &str) -> (String, String) {
+    let conditions = status["conditions"].as_array().unwrap();
+    let condition = conditions.iter().find(|condition| condition["type"] == type_).unwrap();
+    (condition["status"].as_str().unwrap().to_owned(), condition["reason"].as_str().unwrap().to_owned())
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn an_object_is_programmed_when_every_proxy_it_concerns_has_acknowledged_it() {
+    let mut mesh = Mesh::new(&two_targets());
+    let before = mesh.status(&[], "traffictarget/shop/a");
+    assert_eq!(condition(&before, "Programmed"), pair("True", "NoProxies"));
+
+    mesh.event(Event::Connected);
+    let connected = ClientStatus { identity: Arc::new(client()), synced: None, types: Vec::new() };
+    let waiting = mesh.status(std::slice::from_ref(&connected), "traffictarget/shop/a");
+    assert_eq!(condition(&waiting, "Ready"), pair("Unknown", "WaitingForProxies"));
+    assert_eq!(waiting["propagation"]["acked"], "0/1");
+
+    let epoch = mesh.epoch();
+    let clients = mesh.acknowledge(epoch);
+    let done = mesh.status(&clients, "traffictarget/shop/a");
+    assert_eq!(condition(&done, "Ready"), pair("True", "Programmed"));
+    assert_eq!(done["propagation"]["acked"], "1/1");
+    assert_eq!(done["propagation"]["secondsToPropagate"], json!(0.007));
+    assert!(
+        mesh.driver.report(&clients, mesh.now, Timestamp::MAX).is_empty(),
+        "nothing changed, so nothing is written"
+    );
+}
+
+#[test]
+fn a_change_of_one_object_leaves_the_status_of_its_neighbour_alone() {
+    let mut mesh = Mesh::new(&two_targets());
+    mesh.event(Event::Connected);
+    let epoch = mesh.epoch();
+    let clients = mesh.acknowledge(epoch);
+    mesh.status(&clients, "traffictarget/shop/a");
+
+    mesh.apply(&route_group("a", "/other", 2));
+    assert!(mesh.epoch() > epoch);
+    assert_eq!(mesh.status(&clients, "httproutegroup/shop/a")["propagation"]["acked"], "0/1");
+    assert_eq!(mesh.status(&clients, "httproutegroup/shop/b")["propagation"]["acked"], "1/1");
+}
+
+#[test]
+fn only_the_object_to_blame_is_held_back_and_it_heals_when_it_is_fixed() {
+    let mut mesh = Mesh::new(&two_targets());
+    mesh.event(Event::Connected);
+    let epoch = mesh.epoch();
+    mesh.acknowledge(epoch);
+
+    mesh.apply(&route_group("a", "/bad.{1,900}", 2));
+    mesh.refuse_routes("regex program is too large");
+    assert!(!mesh.routes().contains("/bad") && mesh.routes().contains("\"/b\""), "{}", mesh.routes());
+    let epoch = mesh.epoch();
+    let clients = mesh.acknowledge(epoch);
+    let blamed = mesh.status(&clients, "httproutegroup/shop/a");
+    assert_eq!(condition(&blamed, "Programmed"), pair("False", "RefusedByProxies"));
+    assert_eq!(blamed["propagation"]["refusals"][0]["proxy"], "shop/api/n1");
+    assert!(blamed["propagation"]["refusals"][0]["message"].as_str().unwrap().contains("too large"));
+    assert_eq!(condition(&mesh.status(&clients, "traffictarget/shop/b"), "Ready"), pair("True", "Programmed"));
+
+    // Everything else goes out.
+    mesh.apply(&route_group("b", "/changed", 2));
+    assert!(mesh.routes().contains("/changed") && !mesh.routes().contains("/bad"));
+
+    mesh.apply(&route_group("a", "/good", 3));
+    assert!(mesh.routes().contains("/good"));
+    let epoch = mesh.epoch();
+    let clients = mesh.acknowledge(epoch);
+    assert_eq!(condition(&mesh.status(&clients, "httproutegroup/shop/a"), "Ready"), pair("True", "Programmed"));
+}
+
+#[test]
+fn a_resource_that_only_the_blamed_objects_made_is_held_back_as_it_is() {
+    let mut mesh = Mesh::new(&[BASE.to_owned(), route_group("a", "/bad.{1,900}", 1), target("a")].join("\n---\n"));
+    mesh.event(Event::Connected);
+    mesh.refuse_routes("regex program is too large");
+    let held = mesh.cache.held_back(&ProxyName::new("shop/api/n1"));
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert_eq!(&*held[0].1, "rds-inbound.8080");
+}
+
+#[test]
+fn a_proxy_that_is_gone_refuses_nothing_any_more() {
+    let mut mesh = Mesh::new(&[BASE.to_owned(), route_group("a", "/bad.{1,900}", 1), target("a")].join("\n---\n"));
+    mesh.event(Event::Connected);
+    mesh.refuse_routes("regex program is too large");
+    mesh.event(Event::Disconnected(CloseReason::Client));
+    assert_eq!(condition(&mesh.status(&[], "traffictarget/shop/a"), "Programmed"), pair("True", "NoProxies"));
+}
+
+#[test]
+fn what_is_gone_has_no_status() {
+    let mut mesh = Mesh::new(&two_targets());
+    mesh.status(&[], "traffictarget/shop/a");
+    let gone = objects(&target("a")).into_iter().map(|(name, _)| (name, None)).collect();
+    mesh.driver.on_objects(gone, mesh.now);
+    let written = mesh.driver.report(&[], mesh.now, Timestamp::UNIX_EPOCH);
+    assert!(written.iter().any(|(name, document)| name.to_string() == "traffictarget/shop/a" && document.is_none()));
+}
