@@ -58,6 +58,12 @@ impl Figure {
         Self { key: key.into(), goal, summary, meaning: meaning.into() }
     }
 
+    /// Whether it is a count, which depends on nothing but what the server does.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        matches!(self.goal, Goal::Exactly(_))
+    }
+
     /// Whether it reaches its goal.
     #[must_use]
     pub fn is_met(&self) -> Option<bool> {
