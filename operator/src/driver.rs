@@ -153,7 +153,10 @@ impl Driver {
                 %proxy, waiting = waiting.short_name(), waits_for = waits_for.short_name(), ?waited,
                 "a proxy's update waits for an acknowledgement"
             ),
-            Event::Synced { .. } => self.progress.acknowledge(&proxy, now),
+            Event::Synced { epoch } => {
+                tracing::debug!(%proxy, epoch = epoch.0, "in sync");
+                self.progress.acknowledge(&proxy, now);
+            }
             // Nothing that a status says depends on these.
             Event::Sent { .. } | Event::Acknowledged { .. } => return effects,
         }

@@ -1,18 +1,17 @@
-//! When to look at files that change: at once when a write is finished, after a pause while one goes on. Pure; `now` is given.
+//! When to look at files that change: at once when a write is finished, after a pause while one goes on or files are removed. Pure; `now` is given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long a file that is being written has to be left alone before it is looked at.
+/// How long a file that is being written has to be left alone before it is looked at, and how long a removal waits for others.
+///
+/// A folder that is removed loses its files first, one by one, and the last good state is to survive that: only at the end is it
+/// known that the folder went and not its objects.
 pub const QUIET_PERIOD: Duration = Duration::from_millis(10);
 
-/// After how long a file is looked at although it is still being written, counted from the first write.
+/// After how long it is looked at although there was no such pause, counted from the first write or removal.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(100);
-
-/// How long a removal waits for others. A folder that is removed loses its files first, one by one, and the last good state is to
-/// survive that: only at the end is it known that the folder went and not its objects.
-pub const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// What to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +33,9 @@ pub(crate) enum Happening {
     Writing(PathBuf),
     /// Its attributes changed, which neither starts nor ends a write.
     Attributes(PathBuf),
-    /// A directory changed, or events were lost.
+    /// A directory is removed.
+    FolderRemoved,
+    /// A directory changed in another way, or events were lost.
     Unclear,
 }
 
@@ -83,6 +84,10 @@ impl Settling {
                 self.removed.insert(path);
                 self.removal.get_or_insert(Write::at(now)).last = now;
             }
+            Happening::FolderRemoved => {
+                self.unclear.get_or_insert(now);
+                self.removal.get_or_insert(Write::at(now)).last = now;
+            }
             Happening::Writing(path) => {
                 // A path that is written anew is not finished after all.
                 self.finished.remove(&path);
@@ -101,17 +106,16 @@ impl Settling {
 
     /// When [`take`](Self::take) has something to give, if nothing more happens.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        let removal = self.removal.as_ref().map(Write::due);
+        let mut pending = self.writing.values().map(Write::due).chain(removal);
         if let Some(since) = self.unclear {
-            // Files that are being written would be read half-way, so that the look at everything waits for them.
-            let written = self.writing.values().map(Write::due).max().unwrap_or(now);
-            return Some(written.min(since + LONGEST_WAIT));
+            // Files that are being written would be read half-way, and a folder half removed, so that the look at everything waits.
+            return Some(pending.max().unwrap_or(now).min(since + LONGEST_WAIT));
         }
         if !self.finished.is_empty() {
             return Some(now);
         }
-        let removal =
-            self.removal.as_ref().map(|removal| (removal.last + REMOVAL_PAUSE).min(removal.first + LONGEST_WAIT));
-        self.writing.values().map(Write::due).chain(removal).min()
+        pending.min()
     }
 
     /// What is to be looked at now, which is then forgotten.
@@ -215,9 +219,9 @@ mod tests {
         let start = Instant::now();
         let mut settling = Settling::default();
         settling.note(Happening::Removed(path("a")), start);
-        settling.note(Happening::Removed(path("b")), start + REMOVAL_PAUSE / 2);
-        assert_eq!(settling.take(start + REMOVAL_PAUSE), None);
-        assert_eq!(settling.take(start + REMOVAL_PAUSE * 3 / 2), paths(&["a", "b"]));
+        settling.note(Happening::Removed(path("b")), start + QUIET_PERIOD / 2);
+        assert_eq!(settling.take(start + QUIET_PERIOD), None);
+        assert_eq!(settling.take(start + QUIET_PERIOD * 3 / 2), paths(&["a", "b"]));
         assert_eq!(settling.due(start), None);
 
         settling.note(Happening::Removed(path("a")), start);
@@ -232,8 +236,9 @@ mod tests {
         assert!(matches!(settling.take(start + LONGEST_WAIT), Some(Hint::Paths(paths)) if paths.len() == 100));
 
         settling.note(Happening::Removed(path("a")), start);
-        settling.note(Happening::Unclear, start);
-        assert_eq!(settling.take(start), Some(Hint::Everything), "the folder went with its files");
+        settling.note(Happening::FolderRemoved, start + MS);
+        assert_eq!(settling.take(start + QUIET_PERIOD), None, "more may follow");
+        assert_eq!(settling.take(start + MS + QUIET_PERIOD), Some(Hint::Everything), "the folder went with its files");
         assert_eq!(settling.due(start), None);
     }
 

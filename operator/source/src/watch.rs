@@ -37,9 +37,8 @@ const REPORTED: WatchFlags = WatchFlags::CREATE
 
 /// A watch on the entries of directories, by inotify.
 ///
-/// A write that is finished (closed, renamed) is told at once, a removal after a short pause
-/// ([`REMOVAL_PAUSE`](crate::REMOVAL_PAUSE)), a write that goes on after a longer one ([`QUIET_PERIOD`](crate::QUIET_PERIOD),
-/// at the latest [`LONGEST_WAIT`](crate::LONGEST_WAIT)). Changes of directories and lost events are
+/// A write that is finished (closed, renamed) is told at once; a write that goes on, and removals, after a pause
+/// ([`QUIET_PERIOD`](crate::QUIET_PERIOD)), at the latest after [`LONGEST_WAIT`](crate::LONGEST_WAIT). Changes of directories and lost events are
 /// told as [`Hint::Everything`]. Where the kernel refuses to watch a directory, everything is looked at once a second.
 ///
 /// Changes made by other machines to a network file system are not seen by the kernel and not told.
@@ -191,7 +190,9 @@ impl Watch {
                 paths.remove(&event.wd());
                 watched.remove(&directory);
                 let _ = inotify::remove_watch(inotify.get_ref(), event.wd());
-                settling.note(Happening::Unclear, Instant::now());
+                let removed = flags.intersects(ReadFlags::IGNORED | ReadFlags::DELETE_SELF);
+                let happening = if removed { Happening::FolderRemoved } else { Happening::Unclear };
+                settling.note(happening, Instant::now());
                 continue;
             }
             let Some(name) = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) else { continue };
@@ -206,7 +207,9 @@ impl Watch {
 }
 
 fn happening(flags: ReadFlags, path: PathBuf) -> Happening {
-    if flags.contains(ReadFlags::ISDIR) {
+    if flags.contains(ReadFlags::ISDIR | ReadFlags::DELETE) {
+        Happening::FolderRemoved
+    } else if flags.contains(ReadFlags::ISDIR) {
         Happening::Unclear
     } else if flags.contains(ReadFlags::DELETE) {
         Happening::Removed(path)
