@@ -107,7 +107,7 @@ impl Settling {
     /// When [`take`](Self::take) has something to give, if nothing more happens.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let removal = self.removal.as_ref().map(Write::due);
-        let mut pending = self.writing.values().map(Write::due).chain(removal);
+        let pending = self.writing.values().map(Write::due).chain(removal);
         if let Some(since) = self.unclear {
             // Files that are being written would be read half-way, and a folder half removed, so that the look at everything waits.
             return Some(pending.max().unwrap_or(now).min(since + LONGEST_WAIT));
