@@ -1,4 +1,5 @@
-//! When to look at files that change: at once when a write is finished, after a pause while one goes on or files are removed. Pure; `now` is given.
+//! When to look at files that change: at once when a write is finished, after a pause while one goes on or files are removed.
+//! Pure; `now` is given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
