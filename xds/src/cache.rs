@@ -1,6 +1,7 @@
 //! The snapshots that are current, and who must hear of a new one.
 
 mod interest;
+mod names;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,8 @@ use parking_lot::{Mutex, RwLock};
 
 use self::interest::InterestIndex;
 pub(crate) use self::interest::{Interest, InterestChange};
+pub(crate) use self::names::NameList;
+use self::names::NameLists;
 use crate::layer::Difference;
 use crate::policy::ProxyName;
 use crate::snapshot::Snapshot;
@@ -129,6 +132,7 @@ struct Shared {
 #[derive(Default)]
 struct KeyState {
     current: ArcSwapOption<Published>,
+    names: Mutex<NameLists>,
     watchers: Mutex<Watchers>,
 }
 
@@ -414,6 +418,11 @@ impl Subscriber {
         for change in changes {
             watchers.interest.apply(self.slot, change);
         }
+    }
+
+    /// The list to keep in place of an equal one, which other streams of the key may have too.
+    pub(crate) fn share_names(&self, list: &NameList) -> NameList {
+        self.state.names.lock().share(list)
     }
 
     /// Records up to which epoch the stream is synced.

@@ -26,7 +26,7 @@ pub use self::sub_stream::LastRejection;
 use self::gate::{FOUNDATIONS, RemovalGate, is_gated, referrers};
 use self::sub_stream::{Context, SubStream, parse_nonce};
 use self::subscription::{WILDCARD, Wildcard};
-use crate::cache::{Epoch, HoldBacks, Interest, InterestChange, Published};
+use crate::cache::{Epoch, HoldBacks, Interest, InterestChange, NameList, Published};
 use crate::policy::{CloseReason, Event, Rejection, Service, UnknownName, Variant};
 use crate::resource::Resource;
 use crate::settings::{Isolation, StreamSettings};
@@ -272,17 +272,25 @@ impl Stream {
         std::mem::take(&mut self.interest)
     }
 
-    /// What the stream subscribes to, as changes that end it.
+    /// What the stream subscribes to by name, as changes that end it.
     pub(crate) fn ended_interest(&self) -> Vec<InterestChange> {
-        let names = self.types.values().flat_map(|sub_stream| {
-            let names = sub_stream.subscription.names().iter();
-            names.map(|name| InterestChange {
+        let types = self.types.values().filter(|sub_stream| !sub_stream.subscription.names().is_empty());
+        types
+            .map(|sub_stream| InterestChange {
                 type_url: sub_stream.type_url.clone(),
-                what: Interest::Name(Arc::clone(name)),
+                what: Interest::Names(sub_stream.subscription.names().to_vec()),
                 held: false,
             })
-        });
-        names.collect()
+            .collect()
+    }
+
+    /// Puts the lists of names of these types in the place of equal ones.
+    pub(crate) fn share_names(&mut self, changes: &[InterestChange], share: impl Fn(&NameList) -> NameList) {
+        for change in changes {
+            if let (Interest::Names(_), Some(sub_stream)) = (&change.what, self.types.get_mut(&change.type_url)) {
+                sub_stream.subscription.share_names(&share);
+            }
+        }
     }
 
     /// The epoch of the snapshot of which the client has acknowledged everything, removals included, if it is the
@@ -484,15 +492,16 @@ impl Stream {
         let dropped: Vec<Arc<str>> =
             sub_stream.subscription.names().iter().filter(|name| !named.contains(name.as_ref())).cloned().collect();
         self.set_wildcard(sub_stream, wildcard);
-        for name in dropped {
-            sub_stream.drop_name(&name);
-            self.note_interest(&type_url, Interest::Name(name), false);
+        for name in &dropped {
+            sub_stream.drop_name(name);
         }
+        self.note_names(&type_url, dropped, false);
         let names: Vec<Arc<str>> = named.into_iter().map(|name| self.shared_name(&type_url, name)).collect();
-        for name in sub_stream.subscription.insert_all(&names) {
-            sub_stream.must_answer(&name);
-            self.note_interest(&type_url, Interest::Name(name), true);
+        let fresh = sub_stream.subscription.insert_all(&names);
+        for name in &fresh {
+            sub_stream.must_answer(name);
         }
+        self.note_names(&type_url, fresh, true);
     }
 
     fn unsubscribe(&mut self, sub_stream: &mut SubStream, names: &[String]) {
@@ -507,7 +516,7 @@ impl Stream {
                 } else {
                     sub_stream.forget(&name);
                 }
-                self.note_interest(&type_url, Interest::Name(name), false);
+                self.note_interest(&type_url, Interest::Names(vec![name]), false);
             }
         }
     }
@@ -549,9 +558,8 @@ impl Stream {
                 sub_stream.must_answer(name);
             }
         }
-        for name in sub_stream.subscription.insert_all(&named) {
-            self.note_interest(&type_url, Interest::Name(name), true);
-        }
+        let fresh = sub_stream.subscription.insert_all(&named);
+        self.note_names(&type_url, fresh, true);
         if first && !sub_stream.subscription.is_wildcard() {
             sub_stream.forget_uncovered();
         }
@@ -567,6 +575,12 @@ impl Stream {
         let after = sub_stream.subscription.is_wildcard();
         if before != after {
             self.note_interest(&sub_stream.type_url.clone(), Interest::Wildcard, after);
+        }
+    }
+
+    fn note_names(&mut self, type_url: &TypeUrl, names: Vec<Arc<str>>, held: bool) {
+        if !names.is_empty() {
+            self.note_interest(type_url, Interest::Names(names), held);
         }
     }
 

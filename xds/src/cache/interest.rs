@@ -17,7 +17,8 @@ pub(crate) struct InterestChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
     Wildcard,
-    Name(Arc<str>),
+    /// All of these.
+    Names(Vec<Arc<str>>),
 }
 
 /// Streams by type and name. A stream is the number of its slot.
@@ -33,6 +34,19 @@ struct TypeInterest {
     names: HashMap<Arc<str>, Vec<u32>>,
 }
 
+impl TypeInterest {
+    fn remove_name(&mut self, name: &str, slot: u32) {
+        if let Some(slots) = self.names.get_mut(name) {
+            if let Ok(position) = slots.binary_search(&slot) {
+                slots.remove(position);
+            }
+            if slots.is_empty() {
+                self.names.remove(name);
+            }
+        }
+    }
+}
+
 impl InterestIndex {
     pub(super) fn apply(&mut self, slot: u32, change: InterestChange) {
         let interest = self.types.entry(change.type_url).or_default();
@@ -43,20 +57,17 @@ impl InterestIndex {
             (Interest::Wildcard, false) => {
                 interest.wildcard.remove(&slot);
             }
-            (Interest::Name(name), true) => {
-                let slots = interest.names.entry(name).or_default();
-                if let Err(position) = slots.binary_search(&slot) {
-                    slots.insert(position, slot);
+            (Interest::Names(names), true) => {
+                for name in names {
+                    let slots = interest.names.entry(name).or_default();
+                    if let Err(position) = slots.binary_search(&slot) {
+                        slots.insert(position, slot);
+                    }
                 }
             }
-            (Interest::Name(name), false) => {
-                if let Some(slots) = interest.names.get_mut(&name) {
-                    if let Ok(position) = slots.binary_search(&slot) {
-                        slots.remove(position);
-                    }
-                    if slots.is_empty() {
-                        interest.names.remove(&name);
-                    }
+            (Interest::Names(names), false) => {
+                for name in names {
+                    interest.remove_name(&name, slot);
                 }
             }
         }

@@ -79,8 +79,8 @@ fn only_streams_that_hold_what_changed_are_woken_and_the_others_stay_synced() {
     layer.insert(endpoints("a", 0), Delivery::Wildcard);
     layer.insert(endpoints("n", 0), Delivery::Named);
     assert_eq!(publish(&cache, &layer).epoch, Epoch(1));
-    let a = Watching::new(&cache, "a", &[Interest::Name(Arc::from("a"))]);
-    let n = Watching::new(&cache, "n", &[Interest::Name(Arc::from("n"))]);
+    let a = Watching::new(&cache, "a", &[Interest::Names(vec![Arc::from("a")])]);
+    let n = Watching::new(&cache, "n", &[Interest::Names(vec![Arc::from("n")])]);
     let all = Watching::new(&cache, "all", &[Interest::Wildcard]);
 
     layer.insert(endpoints("n", 1), Delivery::Named);
@@ -98,7 +98,7 @@ fn only_streams_that_hold_what_changed_are_woken_and_the_others_stay_synced() {
     // A name that is given up, and a stream that ends, cause no wake-ups.
     a.subscriber.change_interest([InterestChange {
         type_url: TypeUrl::ClusterLoadAssignment,
-        what: Interest::Name(Arc::from("a")),
+        what: Interest::Names(vec![Arc::from("a")]),
         held: false,
     }]);
     drop(all);

@@ -280,6 +280,7 @@ impl Serving {
             self.closed = Some(reason);
         }
         let interest = stream.take_interest();
+        stream.share_names(&interest, |list| self.client.subscriber.share_names(list));
         drop(stream);
         if !interest.is_empty() {
             self.client.subscriber.change_interest(interest);

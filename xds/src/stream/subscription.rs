@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cache::NameList;
 use crate::layer::{Delivery, Entry};
 
 /// The name that stands for everything.
@@ -24,13 +25,13 @@ pub(crate) struct Subscription {
     pub(crate) wildcard: Wildcard,
     /// Whether a request of this type has named anything or `*`: after that an empty list means nothing.
     pub(crate) has_named: bool,
-    /// Sorted.
-    names: Vec<Arc<str>>,
+    /// Sorted; shared with other streams that subscribe to the same.
+    names: NameList,
 }
 
 impl Default for Subscription {
     fn default() -> Self {
-        Self { wildcard: Wildcard::No, has_named: false, names: Vec::new() }
+        Self { wildcard: Wildcard::No, has_named: false, names: NameList::default() }
     }
 }
 
@@ -62,7 +63,7 @@ impl Subscription {
         match self.position(name) {
             Ok(_) => false,
             Err(position) => {
-                self.names.insert(position, Arc::clone(name));
+                Arc::make_mut(&mut self.names).insert(position, Arc::clone(name));
                 true
             }
         }
@@ -72,7 +73,7 @@ impl Subscription {
     pub(crate) fn remove(&mut self, name: &str) -> bool {
         let position = self.position(name);
         if let Ok(position) = position {
-            self.names.remove(position);
+            Arc::make_mut(&mut self.names).remove(position);
         }
         position.is_ok()
     }
@@ -90,9 +91,19 @@ impl Subscription {
         let mut fresh: Vec<Arc<str>> = names.iter().filter(|name| !self.contains(name)).cloned().collect();
         fresh.sort();
         fresh.dedup();
-        self.names.extend(fresh.iter().cloned());
-        self.names.sort();
-        self.names.shrink_to_fit();
+        let names = Arc::make_mut(&mut self.names);
+        names.reserve_exact(fresh.len());
+        names.extend(fresh.iter().cloned());
+        names.sort();
         fresh
+    }
+
+    /// Puts the list of names in the place of an equal one.
+    pub(crate) fn share_names(&mut self, share: impl FnOnce(&NameList) -> NameList) {
+        /// Shorter lists are not worth the search.
+        const WORTH_SHARING: usize = 32;
+        if self.names.len() >= WORTH_SHARING {
+            self.names = share(&self.names);
+        }
     }
 }
