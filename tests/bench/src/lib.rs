@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod floor;
 pub mod machine;
 pub mod measure;
+pub mod mesh;
 pub mod ours;
 pub mod process;
 pub mod report;

@@ -47,6 +47,8 @@ enum Measure {
     Reconnect,
     /// Whether proxies that stop reading slow the others.
     Stalled,
+    /// What resolving and translating costs.
+    Core,
 }
 
 impl Measure {
@@ -57,6 +59,7 @@ impl Measure {
             Self::Memory => measure::memory::measure(programs, effort).await,
             Self::Reconnect => measure::reconnect::measure(programs, effort).await,
             Self::Stalled => measure::stalled::measure(programs, effort).await,
+            Self::Core => measure::core::measure(effort),
         }
     }
 }

@@ -128,7 +128,8 @@ impl Mesh {
     fn policy(&self, service: u32) -> [Value; 2] {
         let (namespace, name) = (namespace_of(service), format!("service-{service}"));
         let next = (service + 1) % self.services;
-        let account = |namespace: &str, name: &str| json!({ "kind": "ServiceAccount", "namespace": namespace, "name": name });
+        let account =
+            |namespace: &str, name: &str| json!({ "kind": "ServiceAccount", "namespace": namespace, "name": name });
         let routes = json!({
             "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
             "metadata": { "namespace": namespace, "name": name },

@@ -35,8 +35,9 @@ impl Subject {
     fn change_seconds(&mut self) -> anyhow::Result<f64> {
         self.generation += 1;
         let services = (0..CHANGES).map(|number| number * (self.mesh.services / CHANGES).max(1) % self.mesh.services);
-        let changes: Vec<_> =
-            services.map(|service| object(self.mesh.endpoint_slice(service, self.generation))).collect::<Result<_, _>>()?;
+        let changes: Vec<_> = services
+            .map(|service| object(self.mesh.endpoint_slice(service, self.generation)))
+            .collect::<Result<_, _>>()?;
         let start = Instant::now();
         for change in changes {
             let changed = self.engine.update([change]);
@@ -63,7 +64,8 @@ pub fn measure(effort: Effort) -> anyhow::Result<Vec<Figure>> {
             let (few, many) = (small.change_seconds()?, large.change_seconds()?);
             ratios.push(many / few);
         }
-        let meaning = format!("resolve and translate one endpoint change: {LARGE} services ÷ {SMALL} services ({access:?})");
+        let meaning =
+            format!("resolve and translate one endpoint change: {LARGE} services ÷ {SMALL} services ({access:?})");
         figures.push(Figure::new(key, goal, Summary::of(ratios).context("no rounds")?, meaning));
     }
     figures.push(full_build(effort)?);
