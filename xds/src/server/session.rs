@@ -234,7 +234,9 @@ where
             let response = serving.client.stream.lock().next_response(now);
             serving.observe(&self.server);
             if let Some(response) = response {
-                serving.frames.extend(response.into_frames());
+                for frame in response.into_frames() {
+                    serving.write(frame);
+                }
                 continue;
             }
             let (synced, deadline) = {
@@ -272,7 +274,21 @@ fn is_due(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>, contex
     fired
 }
 
+/// The most handed to the transport at once. It takes what it is given whole, so this is what a client that does not
+/// read can make it keep, and how finely it is noticed that it does not read.
+const WRITE_BYTES: usize = 64 * 1024;
+
 impl Serving {
+    /// Queues a frame for the transport, in pieces that share its bytes.
+    fn write(&mut self, mut frame: Bytes) {
+        while frame.len() > WRITE_BYTES {
+            self.frames.push_back(frame.split_to(WRITE_BYTES));
+        }
+        if !frame.is_empty() {
+            self.frames.push_back(frame);
+        }
+    }
+
     fn take_request(&mut self, request: Request) {
         let now = Instant::now();
         let mut stream = self.client.stream.lock();

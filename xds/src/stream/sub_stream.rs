@@ -37,6 +37,8 @@ pub(crate) enum Held {
     Resource(Arc<Resource>),
     /// A resource of this version, as the client said when it connected.
     Claimed(Box<Version>),
+    /// A resource of whatever version: what it held before it refused another.
+    Something,
 }
 
 /// What the client shall hold under a name.
@@ -379,7 +381,7 @@ impl SubStream {
             (_, Desired::HeldBack) => Step::Keep,
             (Held::Unanswered | Held::Reasked | Held::Awaited | Held::Absent, Desired::Silence)
             | (Held::Absent, Desired::Absent) => Step::Forget,
-            (Held::Resource(_) | Held::Claimed(_), Desired::Silence) => Step::Keep,
+            (Held::Resource(_) | Held::Claimed(_) | Held::Something, Desired::Silence) => Step::Keep,
             (Held::Unanswered, Desired::Absent) if delta => Step::Remove,
             (Held::Reasked | Held::Awaited, Desired::Absent) if delta || full_state => Step::Remove,
             // State of the world has no words for it.
@@ -388,21 +390,21 @@ impl SubStream {
                 Held::Unanswered | Held::Reasked | Held::Awaited | Held::Absent,
                 Desired::Resource(new) | Desired::StandIn(new),
             ) => Step::Send(new),
-            (Held::Resource(_) | Held::Claimed(_), Desired::Resource(new)) => {
+            (Held::Resource(_) | Held::Claimed(_) | Held::Something, Desired::Resource(new)) => {
                 if held.is(Some(&new)) {
                     Step::Forget
                 } else {
                     Step::Send(new)
                 }
             }
-            (Held::Resource(_) | Held::Claimed(_), Desired::StandIn(new)) => {
+            (Held::Resource(_) | Held::Claimed(_) | Held::Something, Desired::StandIn(new)) => {
                 if held.is(Some(&new)) {
                     Step::Keep
                 } else {
                     Step::Send(new)
                 }
             }
-            (Held::Resource(_) | Held::Claimed(_), Desired::Absent) => {
+            (Held::Resource(_) | Held::Claimed(_) | Held::Something, Desired::Absent) => {
                 if !delta && !full_state {
                     Step::Forget
                 } else if removals.allows(&self.type_url, name, held) {
@@ -615,7 +617,7 @@ impl SubStream {
             match held {
                 Held::Resource(resource) => state.insert(Arc::clone(name), Arc::clone(resource)),
                 Held::Absent | Held::Unanswered | Held::Reasked | Held::Awaited => state.remove(name),
-                Held::Claimed(_) => None,
+                Held::Claimed(_) | Held::Something => None,
             };
         }
         for item in &scan.items {
@@ -670,14 +672,18 @@ impl SubStream {
         let isolate = !full_state && part.items.len() > 1 && isolate(&part);
         let rejected = self.rejected.get_or_insert_with(Rejected::default);
         for item in &part.items {
-            let answered = self.exceptions.get(&item.name);
-            if item.resource.is_none() && answered.is_some_and(Held::must_be_answered) {
+            // Refused, but answered. A name without an exception is part of a first answer: it held nothing.
+            let held = self.exceptions.entry(Arc::clone(&item.name)).or_insert(Held::Absent);
+            if item.resource.is_none() && held.must_be_answered() {
                 // It held nothing and knows now that there is nothing, whatever it refused.
-                self.exceptions.insert(Arc::clone(&item.name), Held::Absent);
+                *held = Held::Absent;
                 continue;
             }
-            // Part of a first answer: until then it held nothing.
-            self.exceptions.entry(Arc::clone(&item.name)).or_insert(Held::Absent);
+            match held {
+                Held::Unanswered => *held = Held::Absent,
+                Held::Reasked | Held::Awaited => *held = Held::Something,
+                Held::Absent | Held::Resource(_) | Held::Claimed(_) | Held::Something => {}
+            }
             let version = item.resource.as_ref().map(|resource| resource.version());
             rejected.items.insert(Arc::clone(&item.name), version);
             if isolate {
@@ -736,7 +742,7 @@ impl SubStream {
         match self.exceptions.get(name) {
             Some(Held::Resource(resource)) => Some(resource.version()),
             Some(Held::Claimed(version)) => Some(**version),
-            Some(Held::Absent | Held::Unanswered | Held::Reasked | Held::Awaited) => None,
+            Some(Held::Absent | Held::Unanswered | Held::Reasked | Held::Awaited | Held::Something) => None,
             None if self.first_answer || self.flight.as_ref().is_some_and(|flight| flight.has(name)) => None,
             None => self.covered(name).map(|resource| resource.version()),
         }
@@ -766,7 +772,7 @@ impl Held {
             (Self::Absent, None) => true,
             (Self::Resource(held), Some(resource)) => held.version() == resource.version(),
             (Self::Claimed(held), Some(resource)) => **held == resource.version(),
-            (Self::Absent, Some(_)) | (Self::Resource(_) | Self::Claimed(_), None) => false,
+            (Self::Absent, Some(_)) | (Self::Resource(_) | Self::Claimed(_), None) | (Self::Something, _) => false,
         }
     }
 }

@@ -49,6 +49,36 @@ fn a_refusal_is_answered_by_silence_until_something_changes() {
 }
 
 #[test]
+fn the_refusal_of_a_first_answer_is_answered_by_silence_too() {
+    for variant in [Variant::Delta, Variant::StateOfTheWorld] {
+        for type_url in [Cluster, ClusterLoadAssignment] {
+            for names in [&["a"][..], &["*"]] {
+                let mut fixture = Fixture::new(variant);
+                fixture.publish([resource(&type_url, "a", 0)]);
+                let subscribe = match variant {
+                    Variant::Delta => delta_request(&type_url, "", None, names, &[]),
+                    Variant::StateOfTheWorld => sotw_request(&type_url, "", None, names),
+                };
+                fixture.request(subscribe).unwrap();
+                let first = fixture.expect();
+                for _ in 0..3 {
+                    let error = Some(crate::RequestError { code: 13, message: "no".to_owned() });
+                    let refusal = match variant {
+                        Variant::Delta => delta_request(&type_url, &first.nonce, error, &[], &[]),
+                        Variant::StateOfTheWorld => sotw_request(&type_url, &first.nonce, error, names),
+                    };
+                    fixture.request(refusal).unwrap();
+                    fixture.expect_silence();
+                }
+                fixture.publish([resource(&type_url, "a", 1)]);
+                let second = fixture.expect();
+                assert_eq!(second.resources, [("a".to_owned(), resource(&type_url, "a", 1).version())]);
+            }
+        }
+    }
+}
+
+#[test]
 fn what_has_nothing_to_do_with_a_refusal_still_goes_out() {
     let mut fixture = Fixture::new(Variant::Delta);
     fixture.publish([endpoints("a", 0), endpoints("b", 0), endpoints("c", 0)]);
