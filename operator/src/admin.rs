@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use osm_model::Identity;
-use osm_xds::{Cache, Server};
+use osm_xds::Cache;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,8 +36,6 @@ pub struct Admin {
     pub cache: Cache,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Streams.
-    pub server: Server,
     /// Problems of the source, and the state of certificates.
     pub extra: ExtraPages,
 }

@@ -14,7 +14,7 @@ use osm_engine::{MeshChanges, MeshEngine, Options};
 use osm_issuer::{LeafCertificate, PeerIdentity, TrustBundle};
 use osm_model::{Identity, ObjectId};
 use osm_translate::{PrivateKeyPem, secret_service_certificate, secret_trust_bundle};
-use osm_xds::{Cache, Event, ProxyName};
+use osm_xds::{Cache, Epoch, Event, ProxyName};
 
 pub use dump::Dump;
 pub use report::{Reports, StatusDocument};
@@ -85,20 +85,26 @@ impl Driver {
         }
         let released = self.held_back.release(&changed);
         let changes = self.engine.update_held_back(objects, released);
-        self.publish(&changes, read_at);
+        let epoch = self.publish(&changes, read_at);
+        for object in &changed {
+            if &*object.kind == "meshconfig" {
+                self.progress.concern_everyone(object, epoch, read_at);
+            }
+        }
         for object in gone {
             self.progress.forget(&object);
         }
         self.reports.concern(changed);
     }
 
-    fn publish(&mut self, changes: &MeshChanges, read_at: Instant) {
+    fn publish(&mut self, changes: &MeshChanges, read_at: Instant) -> Epoch {
         self.publisher.apply(changes);
         let publication = self.publisher.publish();
         self.progress.publish(changes, publication.epoch, read_at);
         self.reports.concern(changes.findings.iter().cloned());
         self.reports.concern_everything_published();
         self.metrics.publication(changes, &publication);
+        publication.epoch
     }
 
     /// New roots to trust.

@@ -44,14 +44,23 @@ pub type Proxies = BTreeMap<ProxyName, ProxyState>;
 /// Where an object is on its way.
 #[derive(Debug)]
 struct ObjectProgress {
-    /// Where it has an effect, and how many places in each layer.
-    layers: BTreeMap<LayerKey, usize>,
+    /// Where it has an effect.
+    layers: BTreeMap<LayerKey, Footprint>,
     /// The publication that last changed any of it.
     epoch: Epoch,
     /// When the change was read.
     since: Instant,
     /// How long it took until all had acknowledged, once they have.
     took: Option<Duration>,
+}
+
+/// What an object does in one layer.
+#[derive(Debug)]
+struct Footprint {
+    /// In how many places.
+    places: usize,
+    /// The publication that last changed any of them. Proxies of other layers have nothing to acknowledge about it.
+    epoch: Epoch,
 }
 
 /// Counts for one object.
@@ -109,6 +118,9 @@ impl Progress {
             for origin in before.symmetric_difference(&after) {
                 if let Some(progress) = self.objects.get_mut(&origin.object) {
                     (progress.epoch, progress.since, progress.took) = (epoch, since, None);
+                    if let Some(footprint) = progress.layers.get_mut(&change.layer) {
+                        footprint.epoch = epoch;
+                    }
                 }
             }
             if change.entry.is_some() {
@@ -118,27 +130,32 @@ impl Progress {
         }
     }
 
+    /// An object that concerns every proxy whatever resources it changes (the MeshConfig) was read and is in force with
+    /// `epoch`.
+    pub fn concern_everyone(&mut self, object: &ObjectId, epoch: Epoch, since: Instant) {
+        let layers = [(LayerKey::Mesh, Footprint { places: 1, epoch })].into();
+        self.objects.insert(object.clone(), ObjectProgress { layers, epoch, since, took: None });
+    }
+
     fn enter(&mut self, object: &ObjectId, layer: &LayerKey, epoch: Epoch, since: Instant) {
         let fresh = || ObjectProgress { layers: BTreeMap::new(), epoch, since, took: None };
         let progress = self.objects.entry(object.clone()).or_insert_with(fresh);
-        *progress.layers.entry(layer.clone()).or_default() += 1;
+        progress.layers.entry(layer.clone()).or_insert(Footprint { places: 0, epoch }).places += 1;
     }
 
     fn leave(&mut self, object: &ObjectId, layer: &LayerKey) {
         let Some(progress) = self.objects.get_mut(object) else { return };
-        if let Some(count) = progress.layers.get_mut(layer) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(footprint) = progress.layers.get_mut(layer) {
+            footprint.places -= 1;
+            if footprint.places == 0 {
                 progress.layers.remove(layer);
             }
         }
     }
 
-    /// Forgets an object that is gone and has no effect any more.
+    /// Forgets an object that is gone; whatever it made is gone already.
     pub fn forget(&mut self, object: &ObjectId) {
-        if self.objects.get(object).is_some_and(|progress| progress.layers.is_empty()) {
-            self.objects.remove(object);
-        }
+        self.objects.remove(object);
     }
 
     /// A proxy refused this version. Gives the objects to blame: of those that made the resource, the ones that changed
@@ -210,11 +227,11 @@ impl Progress {
     /// Counts one object among `proxies`, and notes when the last one has acknowledged.
     pub fn count(&mut self, object: &ObjectId, proxies: &Proxies, now: Instant) -> ObjectCounts {
         let mut counts = ObjectCounts::default();
-        let epoch = self.objects.get(object).map(|progress| progress.epoch);
         let mut last_acknowledgement = None;
         for (name, proxy) in proxies {
             let held_back = self.held_back.get(&(object.clone(), proxy.workload.clone()));
-            if held_back.is_none() && !self.concerns(object, &proxy.workload) {
+            let epoch = self.effective_epoch(object, &proxy.workload);
+            if held_back.is_none() && epoch.is_none() {
                 continue;
             }
             counts.targeted += 1;
@@ -245,11 +262,11 @@ impl Progress {
         self.held_back.iter().filter(move |((_, held_from), _)| held_from == workload).map(|(_, refusal)| refusal)
     }
 
-    fn concerns(&self, object: &ObjectId, workload: &Identity) -> bool {
-        self.objects.get(object).is_some_and(|progress| {
-            progress.layers.contains_key(&LayerKey::Mesh)
-                || progress.layers.contains_key(&LayerKey::Workload(workload.clone()))
-        })
+    /// The publication that a workload's proxies run the object with; `None` if it does not concern them.
+    fn effective_epoch(&self, object: &ObjectId, workload: &Identity) -> Option<Epoch> {
+        let layers = &self.objects.get(object)?.layers;
+        let own = LayerKey::Workload(workload.clone());
+        [LayerKey::Mesh, own].iter().filter_map(|layer| Some(layers.get(layer)?.epoch)).max()
     }
 
     /// Objects that have an effect on the proxies of a workload, ordered.

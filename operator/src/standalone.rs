@@ -54,36 +54,22 @@ pub struct Standalone {
 /// An address is in use, the folder or the authority cannot be used, or a part ended that never should.
 pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
     let trust_domain = TrustDomain::new(standalone.options.trust_domain.as_str())?;
-    let metrics = Arc::new(Metrics::default());
-    let cache = Cache::new();
-    let (proxy_events, proxies) = mpsc::unbounded_channel();
     let store = Arc::new(identity::open_store(&standalone.state, Clock::system())?);
     let control_plane = identity::control_plane_identity(&trust_domain, &standalone.options.control_plane_namespace)?;
     let control_plane = PeerIdentity::ControlPlane(control_plane);
-    let changes = store.subscribe();
+    let certificates = store.subscribe();
     let bundle = store.trust_bundle().await.context("read the roots of the mesh")?;
     let leaf = store.certificate(&control_plane).await.context("issue the control plane's certificate")?;
     let tls = ServerTls::new(&leaf, &bundle)?;
 
-    let policy = ProxyPolicy::new(vec![trust_domain.clone()], proxy_events);
-    let stream = StreamSettings { isolation: Isolation::OneAtATime, ..StreamSettings::default() };
-    let server = Server::new(cache.clone(), Arc::new(policy), Settings { stream, ..Settings::default() });
-    let listener = bind(standalone.listen, "--listen").await?;
-    let admin_listener = bind(standalone.admin, "--admin").await?;
-    tracing::info!(
-        xds = %listener.local_addr()?, admin = %admin_listener.local_addr()?, folder = %standalone.folder.display(),
-        "serving"
-    );
-
+    let (cache, metrics) = (Cache::new(), Arc::new(Metrics::default()));
+    let (proxy_events, proxies) = mpsc::unbounded_channel();
+    let server = xds_server(&cache, ProxyPolicy::new(vec![trust_domain.clone()], proxy_events));
+    let (listener, admin_listener) = listen(&standalone).await?;
     let problems = Arc::new(ArcSwap::from_pointee(Vec::new()));
     let (questions, asked) = mpsc::channel(QUESTIONS);
-    let admin = Admin {
-        questions,
-        cache: cache.clone(),
-        metrics: Arc::clone(&metrics),
-        server: server.clone(),
-        extra: extra_pages(&problems, &store),
-    };
+    let admin =
+        Admin { questions, cache: cache.clone(), metrics: Arc::clone(&metrics), extra: extra_pages(&problems, &store) };
     let mut driver = Driver::new(standalone.options.clone(), cache.clone(), Arc::clone(&metrics));
     driver.on_trust_bundle(&bundle);
     let process = Process {
@@ -98,10 +84,10 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
         metrics,
         status: standalone.status.map(StatusFolder::new),
     };
-    let source = osm_source::directory(standalone.folder.clone()).context("watch the folder")?;
+    let source = osm_source::directory(standalone.folder).context("watch the folder")?;
 
     tokio::select! {
-        ended = process.run(source, proxies, changes, asked) => ended.map(|never| match never {}),
+        ended = process.run(source, proxies, certificates, asked) => ended.map(|never| match never {}),
         () = server.serve_tls(listener, move || tls.current()) => anyhow::bail!("the xDS server ended"),
         ended = axum::serve(admin_listener, admin.router()).into_future() => {
             ended.context("serve the admin endpoint")?;
@@ -114,6 +100,21 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn xds_server(cache: &Cache, policy: ProxyPolicy) -> Server {
+    // A refusal that names nothing is narrowed down to the resource to blame.
+    let stream = StreamSettings { isolation: Isolation::OneAtATime, ..StreamSettings::default() };
+    Server::new(cache.clone(), Arc::new(policy), Settings { stream, ..Settings::default() })
+}
+
+async fn listen(standalone: &Standalone) -> anyhow::Result<(TcpListener, TcpListener)> {
+    let xds = bind(standalone.listen, "--listen").await?;
+    let admin = bind(standalone.admin, "--admin").await?;
+    tracing::info!(
+        xds = %xds.local_addr()?, admin = %admin.local_addr()?, folder = %standalone.folder.display(), "serving"
+    );
+    Ok((xds, admin))
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

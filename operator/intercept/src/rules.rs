@@ -152,6 +152,9 @@ fn outbound(config: &InterceptConfig, family: Family, rules: &mut Vec<String>) {
     rules.push(format!("-A {CHAIN_OUTBOUND_REDIRECT} -p tcp -j REDIRECT --to-ports {}", config.proxy_ports.outbound));
 }
 
+/// Port of Envoy's admin interface.
+const ADMIN_PORT: u16 = 15000;
+
 fn hooks(config: &InterceptConfig, family: Family) -> Vec<String> {
     let mut hooks = Vec::new();
     if let LocalProxyMode::PodIp { ipv4, ipv6 } = config.local_proxy_mode {
@@ -160,8 +163,9 @@ fn hooks(config: &InterceptConfig, family: Family) -> Vec<String> {
             Family::Ipv6 => ipv6.map(|address| address.to_string()),
         };
         if let Some(address) = address {
+            // The admin interface is the proxy's own and listens on loopback: metrics are read from it.
             hooks.push(format!(
-                "-I OUTPUT 1 -p tcp -o lo -d {} -m owner --uid-owner {} -m comment --comment {MARK} -j DNAT --to-destination {address}",
+                "-I OUTPUT 1 -p tcp ! --dport {ADMIN_PORT} -o lo -d {} -m owner --uid-owner {} -m comment --comment {MARK} -j DNAT --to-destination {address}",
                 family.loopback(),
                 config.proxy_uid,
             ));
@@ -256,7 +260,7 @@ COMMIT
         assert_eq!(set.ipv6.chains, expected("::1/128", "fd00:ec2::254/128", "fd00::/8"));
         assert_eq!(
             set.ipv4.hooks[0],
-            "-I OUTPUT 1 -p tcp -o lo -d 127.0.0.1/32 -m owner --uid-owner 2102 -m comment --comment openservicemesh.io/intercept -j DNAT --to-destination 10.244.0.7"
+            "-I OUTPUT 1 -p tcp ! --dport 15000 -o lo -d 127.0.0.1/32 -m owner --uid-owner 2102 -m comment --comment openservicemesh.io/intercept -j DNAT --to-destination 10.244.0.7"
         );
         assert!(set.ipv6.hooks[0].ends_with("-d ::1/128 -m owner --uid-owner 2102 -m comment --comment openservicemesh.io/intercept -j DNAT --to-destination fd00:244::7"));
     }

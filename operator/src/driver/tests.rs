@@ -195,6 +195,49 @@ fn a_change_of_one_object_leaves_the_status_of_its_neighbour_alone() {
 }
 
 #[test]
+fn a_change_waits_for_nobody_whom_it_sends_nothing() {
+    let pod = |account: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{namespace: shop, name: {account}-0}}, \
+             spec: {{serviceAccountName: {account}, containers: []}}}}"
+        )
+    };
+    let mut mesh = Mesh::new(&[two_targets(), pod("a"), pod("b")].join("\n---\n"));
+    let buyer = ClientIdentity {
+        stream: StreamId(2),
+        admission: Admission { key: SnapshotKey::new("shop/a"), proxy: ProxyName::new("shop/a/n2") },
+        ..client()
+    };
+    mesh.event(Event::Connected);
+    mesh.driver.on_proxy(ProxyEvent { client: buyer.clone(), event: Event::Connected }, mesh.now);
+    let synced = |identity: &ClientIdentity, epoch| ClientStatus {
+        identity: Arc::new(identity.clone()),
+        synced: Some(epoch),
+        types: Vec::new(),
+    };
+    let before = mesh.epoch();
+    let clients = [synced(&client(), before), synced(&buyer, before)];
+    assert_eq!(mesh.status(&clients, "traffictarget/shop/a")["propagation"]["acked"], "2/2");
+
+    // One more client: the server learns of it, the first client does not.
+    let wider = target("a")
+        .replace("generation: 1", "generation: 2")
+        .replace("sources: [", "sources: [{kind: ServiceAccount, name: b, namespace: shop}, ");
+    mesh.apply(&wider);
+    assert!(mesh.epoch() > before);
+    assert_eq!(
+        mesh.cache.current(&SnapshotKey::new("shop/a")).unwrap().epoch,
+        before,
+        "nothing changes for the first client"
+    );
+    assert_eq!(mesh.status(&clients, "traffictarget/shop/a")["propagation"]["acked"], "1/2");
+    let epoch = mesh.epoch();
+    mesh.acknowledge(epoch);
+    let clients = [synced(&client(), epoch), synced(&buyer, before)];
+    assert_eq!(mesh.status(&clients, "traffictarget/shop/a")["propagation"]["acked"], "2/2");
+}
+
+#[test]
 fn only_the_object_to_blame_is_held_back_and_it_heals_when_it_is_fixed() {
     let mut mesh = Mesh::new(&two_targets());
     mesh.event(Event::Connected);
@@ -240,6 +283,23 @@ fn a_proxy_that_is_gone_refuses_nothing_any_more() {
     mesh.refuse_routes("regex program is too large");
     mesh.event(Event::Disconnected(CloseReason::Client));
     assert_eq!(condition(&mesh.status(&[], "traffictarget/shop/a"), "Programmed"), pair("True", "NoProxies"));
+}
+
+#[test]
+fn the_mesh_config_concerns_every_proxy() {
+    let config = "{apiVersion: config.openservicemesh.io/v1alpha2, kind: MeshConfig, \
+                  metadata: {namespace: osm-system, name: osm-mesh-config, generation: 1}, \
+                  spec: {traffic: {enablePermissiveTrafficPolicyMode: true}}}";
+    let mut mesh = Mesh::new(&two_targets());
+    mesh.event(Event::Connected);
+    let epoch = mesh.epoch();
+    let clients = mesh.acknowledge(epoch);
+    mesh.apply(config);
+    let name = "meshconfig/osm-system/osm-mesh-config";
+    assert_eq!(mesh.status(&clients, name)["propagation"]["acked"], "0/1");
+    let epoch = mesh.epoch();
+    let clients = mesh.acknowledge(epoch);
+    assert_eq!(mesh.status(&clients, name)["propagation"]["acked"], "1/1");
 }
 
 #[test]
