@@ -12,12 +12,13 @@
 //! are printed as canonical proto JSON with sorted keys, in YAML. Parts that are the same everywhere are printed in full in
 //! the case `reference` and elsewhere by name, such as `(access-log)`: see [`fragments`].
 //!
-//! What this is not: a test of what Envoy does with requests. It shows that Envoy *accepts* every case.
+//! What this is not: a test of what Envoy does with requests. It shows that Envoy *accepts* every case ([`envoy`]).
 //!
 //! The path through it: [`Case`] reads a folder, [`Mesh`] is the computation from its objects, [`golden`] prints it and
-//! compares.
+//! compares, [`envoy`] puts it into a static configuration.
 
 mod case;
+pub mod envoy;
 pub mod fragments;
 pub mod golden;
 mod mesh;
