@@ -32,6 +32,8 @@ pub struct Entry {
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
+        #[cfg(test)]
+        tests::COMPARISONS.with(|comparisons| comparisons.set(comparisons.get() + 1));
         self.delivery == other.delivery
             && (Arc::ptr_eq(&self.resource, &other.resource) || self.resource == other.resource)
     }
@@ -224,4 +226,37 @@ pub struct Difference {
     pub old: Option<Entry>,
     /// The entry after; `None` when it is no longer there.
     pub new: Option<Entry>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// How many entries this thread has compared.
+        pub(super) static COMPARISONS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    fn cluster(name: &str, content: u32) -> Arc<Resource> {
+        let message = Cluster { name: name.to_owned(), alt_stat_name: content.to_string(), ..Cluster::default() };
+        Arc::new(Resource::new(name, &message).unwrap())
+    }
+
+    /// How many entries are compared to find one change among so many.
+    fn comparisons_among(count: u32) -> usize {
+        let old: Layer = (0..count).map(|number| (cluster(&format!("c{number:06}"), 0), Delivery::Wildcard)).collect();
+        let mut new = old.clone();
+        new.insert(cluster(&format!("c{:06}", count / 2), 1), Delivery::Wildcard);
+        COMPARISONS.set(0);
+        assert_eq!(Layer::diff(&old, &new).len(), 1);
+        COMPARISONS.get()
+    }
+
+    #[test]
+    fn finding_one_change_does_not_cost_more_among_more() {
+        let (few, many) = (comparisons_among(100), comparisons_among(20_000));
+        assert!(few > 0 && many <= few.max(64), "{few} among 100, {many} among 20,000");
+    }
 }

@@ -217,9 +217,6 @@ where
                     Poll::Pending => break,
                 }
             }
-            if serving.requests_ended && serving.closed.is_none() {
-                serving.closed = Some(CloseReason::Client);
-            }
             serving.take_changes();
             let now = Instant::now();
             if serving.closed.is_none()
@@ -237,6 +234,11 @@ where
                 for frame in response.into_frames() {
                     serving.write(frame);
                 }
+                continue;
+            }
+            if serving.requests_ended {
+                // It has what its requests asked for and will ask for no more.
+                serving.closed = Some(CloseReason::Client);
                 continue;
             }
             let (synced, deadline) = {
