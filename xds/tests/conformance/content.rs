@@ -122,21 +122,19 @@ async fn random_changes(variant: Variant, type_url: &str, random: &mut impl Rng)
                 expected.0.insert(name.into(), revision);
                 world.set(test_resource(type_url, name, revision));
             }
-            3 => {
-                if expected.0.remove(name).is_some() {
-                    world.remove(type_url, name);
-                    world.publish();
-                }
+            3 if expected.0.contains_key(name) => {
+                expected.0.remove(name);
+                world.remove(type_url, name);
+                world.publish();
             }
             4..=5 => {
                 subscribed.insert(name);
                 stream.subscribe(type_url, &[name]);
             }
-            6 => {
-                if subscribed.remove(name) {
-                    held.0.remove(name);
-                    stream.unsubscribe(type_url, &[name]);
-                }
+            6 if subscribed.contains(name) => {
+                subscribed.remove(name);
+                held.0.remove(name);
+                stream.unsubscribe(type_url, &[name]);
             }
             7 if !unanswered.is_empty() => {
                 let response: Response = unanswered.remove(0);

@@ -129,17 +129,33 @@ in_variants!(f3_client_that_never_reads_is_closed, all);
 async fn f3_client_that_never_reads_is_closed(variant: Variant) {
     let world =
         WorldBuilder::default().settings(|settings| settings.read_limit = Duration::from_millis(100)).start().await;
-    // More than any buffer on the way takes, so that the transport does not come back for the rest.
-    world.set(generic_secret("huge", &"x".repeat(8 * 1024 * 1024)));
+    // The transport takes one piece beyond the client's window, and does not come back for the next.
+    for number in 0..4 {
+        world.put(generic_secret(&format!("large-{number}"), &"x".repeat(LARGE)));
+    }
+    world.publish();
     let mut stream = Connection::with_window(world.address, WINDOW).await.open(variant, SECRET, NODE);
-    stream.subscribe(SECRET, &["huge"]);
-    let reason = world
+    stream.subscribe(SECRET, &["large-0", "large-1", "large-2", "large-3"]);
+    assert_eq!(first_disconnection(&world).await, CloseReason::NotReading);
+}
+
+in_variants!(f3_client_that_never_reads_the_end_of_one_large_piece_is_closed, all);
+async fn f3_client_that_never_reads_the_end_of_one_large_piece_is_closed(variant: Variant) {
+    let world =
+        WorldBuilder::default().settings(|settings| settings.read_limit = Duration::from_millis(100)).start().await;
+    world.set(large(0));
+    let mut stream = Connection::with_window(world.address, WINDOW).await.open(variant, SECRET, NODE);
+    stream.subscribe(SECRET, &["large"]);
+    assert_eq!(first_disconnection(&world).await, CloseReason::NotReading);
+}
+
+async fn first_disconnection(world: &World) -> CloseReason {
+    world
         .wait_event(|_, event| match event {
             Event::Disconnected(reason) => Some(reason.clone()),
             _ => None,
         })
-        .await;
-    assert_eq!(reason, CloseReason::NotReading);
+        .await
 }
 
 in_variants!(f4_new_streams_beyond_the_limit_are_told_to_come_later, all);

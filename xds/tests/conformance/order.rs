@@ -67,7 +67,7 @@ async fn w1_one_change_goes_out_in_make_before_break_order(variant: Variant) {
         arrived.push(response);
     }
     let positions: Vec<_> = [CLUSTER, ENDPOINTS, SECRET, LISTENER, SCOPED_ROUTE, ROUTE]
-        .map(|type_url| added(&arrived, type_url).unwrap_or_else(|| panic!("`b` of {type_url} is in {arrived:#?}")))
+        .map(|type_url| added(&arrived, type_url).expect("`b` of every type arrived"))
         .to_vec();
     assert!(positions.is_sorted(), "additions in order: {positions:?}");
     let last_addition = positions.last().copied().expect("some");

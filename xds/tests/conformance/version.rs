@@ -323,4 +323,12 @@ async fn v11_rejection_is_kept_with_the_clients_words(variant: Variant) {
     let current = world.cache.current(&client.admission.key).expect("published");
     let entry = current.snapshot.get(&TypeUrl::Cluster, "a").expect("there");
     assert_eq!(rejection.resources["a"], entry.resource.version());
+    // It is also kept for whoever looks later.
+    let clients = world.server().server().clients();
+    let kept = clients[0].types.iter().find(|status| status.type_url == TypeUrl::Cluster).expect("asked for");
+    let last = kept.last_rejection.as_ref().expect("kept");
+    assert_eq!(
+        (last.message.as_str(), last.resources.get("a")),
+        (rejection.message.as_str(), rejection.resources.get("a"))
+    );
 }
