@@ -187,7 +187,9 @@ impl Driver {
         for client in clients {
             let name = &client.identity.admission.proxy;
             let Some(streams) = self.streams.get(name) else { continue };
-            let state = crate::progress::ProxyState { workload: streams.workload.clone(), synced: client.synced };
+            let Some(published) = self.cache.current(&client.identity.admission.key) else { continue };
+            let (workload, current) = (streams.workload.clone(), published.epoch);
+            let state = crate::progress::ProxyState { workload, current, synced: client.synced };
             proxies
                 .entry(name.clone())
                 .and_modify(|known| known.synced = known.synced.min(client.synced))

@@ -34,6 +34,8 @@ pub struct Refusal {
 pub struct ProxyState {
     /// The workload it is a proxy of.
     pub workload: Identity,
+    /// The epoch of the snapshot that is current for it.
+    pub current: Epoch,
     /// The epoch up to which all its streams have acknowledged everything; `None` before the first time.
     pub synced: Option<Epoch>,
 }
@@ -242,7 +244,10 @@ impl Progress {
             if !blamed.is_empty() {
                 counts.refused += 1;
                 counts.refusals.extend(blamed.into_iter().map(|(resource, words)| (name.clone(), resource, words)));
-            } else if proxy.synced.zip(epoch).is_some_and(|(synced, epoch)| synced >= epoch) {
+            } else if let (Some(synced), Some(epoch)) = (proxy.synced, epoch)
+                // A publication that did not change this proxy's snapshot is nothing to acknowledge.
+                && synced >= epoch.min(proxy.current)
+            {
                 counts.acknowledged += 1;
                 last_acknowledgement = last_acknowledgement.max(self.acknowledged_at.get(name).copied());
             }
