@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::cache::{Epoch, Published};
-use crate::stream::sub_stream::Held;
+use crate::stream::held::Held;
 use crate::type_url::TypeUrl;
 
 /// What must be acknowledged before a type that refers to it may move.

@@ -192,7 +192,7 @@ fn a_refused_text_that_names_the_culprit_is_believed() {
 
 #[test]
 fn names_are_mentioned_only_as_words_of_their_own() {
-    use super::super::is_mentioned;
+    use super::super::mention::is_mentioned;
     for (name, text, expected) in [
         ("a", "cluster a: bad", true),
         ("a", "cluster a.", true),
