@@ -39,8 +39,8 @@ pub use decode::{DecodeError, Strictness, UnknownField, decode};
 pub use kinds::{Kind, Ownership, Scope};
 pub use object::{MeshObject, Object, ObjectRef, ObjectRefError};
 pub use reasons::{
-    HttpRouteGroupReason, MeshConfigReason, MeshRootCertificateReason, ProxySnapshotReason, TcpRouteReason,
-    TrafficSplitReason, TrafficTargetReason,
+    EndpointSliceReason, HttpRouteGroupReason, MeshConfigReason, MeshRootCertificateReason, NamespaceReason, PodReason,
+    ProxySnapshotReason, ServiceReason, TcpRouteReason, TrafficSplitReason, TrafficTargetReason,
 };
 pub use smi::{
     HttpMatch, HttpMethod, HttpRouteGroup, HttpRouteGroupSpec, IdentityReference, TcpMatch, TcpRoute, TcpRouteSpec,

@@ -68,6 +68,8 @@ reasons! {
         NotInUse,
         /// A value is out of range; another is used in its place.
         ValueReplaced,
+        /// The lowest TLS version is above the highest.
+        TlsVersionsConflict,
     }
 
     /// Reasons on a MeshRootCertificate.
@@ -140,6 +142,8 @@ reasons! {
 
     /// Reasons on a TrafficSplit.
     TrafficSplitReason {
+        /// A service that it names is of another namespace.
+        NamespaceMismatch,
         /// Another, older split divides the same service.
         Conflict,
         /// It has no backends.
@@ -152,6 +156,8 @@ reasons! {
         DuplicateBackend,
         /// A backend is itself divided in a way that comes back to this split.
         Cycle,
+        /// A backend is itself divided, which is not followed.
+        BackendIsDivided,
         /// The service that it divides does not exist.
         ServiceNotFound,
         /// A backend service does not exist.
@@ -163,6 +169,35 @@ reasons! {
         /// An HTTPRouteGroup that it names cannot be used.
         InvalidRoute,
     }
+
+    /// Reasons on a Namespace. It has no status of ours, so they are only told.
+    NamespaceReason {
+    }
+
+    /// Reasons on a Service. It has no status of ours, so they are only told.
+    ServiceReason {
+        /// It has no ClusterIP.
+        NoClusterIp,
+        /// A text is no address.
+        InvalidAddress,
+        /// A number is no port.
+        InvalidPort,
+        /// `appProtocol` names a protocol that the mesh does not know.
+        UnknownProtocol,
+        /// Another Service answers on one of its addresses.
+        AddressTaken,
+    }
+
+    /// Reasons on an EndpointSlice. It has no status of ours, so they are only told.
+    EndpointSliceReason {
+        /// A text is no address.
+        InvalidAddress,
+        /// A number is no port.
+        InvalidPort,
+    }
+
+    /// Reasons on a Pod. It has no status of ours, so they are only told.
+    PodReason {}
 
     /// Reasons on a ProxySnapshot.
     ProxySnapshotReason {

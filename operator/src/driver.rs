@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use osm_api::{Object, ObjectRef};
-use osm_engine::{MeshChanges, MeshEngine, Options};
+use osm_engine::{LayerKey, MeshChanges, MeshEngine, Options};
 use osm_issuer::{LeafCertificate, PeerIdentity, TrustBundle};
 use osm_model::{Identity, ObjectId};
-use osm_translate::{PrivateKeyPem, secret_service_certificate, secret_trust_bundle};
-use osm_xds::{Cache, Epoch, Event, ProxyName};
+use osm_translate::{PrivateKeyPem, ResourceKind, secret_service_certificate, secret_trust_bundle};
+use osm_xds::{Admission, Cache, ClientIdentity, Epoch, Event, ProxyName, StreamId};
 
 pub use dump::Dump;
 pub use report::{Reports, StatusDocument};
 
 use crate::metrics::Metrics;
-use crate::progress::{Progress, Proxies};
+use crate::progress::{Progress, Proxies, ProxyState};
 use crate::proxies::ProxyEvent;
 use crate::publish::Publisher;
 
@@ -42,7 +42,7 @@ pub struct Driver {
 #[derive(Debug)]
 struct Streams {
     workload: Identity,
-    open: BTreeSet<osm_xds::StreamId>,
+    open: BTreeSet<StreamId>,
 }
 
 /// What must be done outside after an event.
@@ -84,6 +84,9 @@ impl Driver {
             self.progress.release(object);
         }
         let released = self.held_back.release(&changed);
+        for (name, object) in &objects {
+            self.reports.read(name, object.as_ref());
+        }
         let changes = self.engine.update_held_back(objects, released);
         let epoch = self.publish(&changes, read_at);
         for object in &changed {
@@ -94,17 +97,34 @@ impl Driver {
         for object in gone {
             self.progress.forget(&object);
         }
-        self.reports.concern(changed);
     }
 
     fn publish(&mut self, changes: &MeshChanges, read_at: Instant) -> Epoch {
         self.publisher.apply(changes);
         let publication = self.publisher.publish();
-        self.progress.publish(changes, publication.epoch, read_at);
+        let moved = self.progress.publish(changes, publication.epoch, read_at);
+        self.reports.concern(moved);
         self.reports.concern(changes.findings.iter().cloned());
-        self.reports.concern_everything_published();
+        self.concern_workloads(changes);
         self.metrics.publication(changes, &publication);
         publication.epoch
+    }
+
+    /// Workloads whose snapshot differs.
+    fn concern_workloads(&mut self, changes: &MeshChanges) {
+        self.reports.concern_workloads(changes.workloads.keys().cloned());
+        let mut of_everyone = false;
+        for change in &changes.resources {
+            match &change.layer {
+                LayerKey::Workload(workload) => self.reports.concern_workloads([workload.clone()]),
+                // Endpoints are no part of a version; they matter only to whoever must acknowledge them.
+                LayerKey::Mesh if change.kind == ResourceKind::Endpoints => of_everyone = true,
+                LayerKey::Mesh => self.reports.concern_every_workload(),
+            }
+        }
+        if of_everyone {
+            self.reports.concern_workloads(self.connected_workloads());
+        }
     }
 
     /// New roots to trust.
@@ -130,23 +150,18 @@ impl Driver {
         let ProxyEvent { client, event } = event;
         let proxy = client.admission.proxy.clone();
         self.metrics.stream_event(&event);
+        let Some(workload) = workload_of(client.admission.key.as_str()) else { return effects };
         match event {
             Event::Connected => {
-                let Some(workload) = self.workload(client.admission.key.as_str()) else { return effects };
-                effects.wanted_certificates.insert(workload.clone());
-                let streams = self.streams.entry(proxy);
-                let streams = streams.or_insert_with(|| Streams { workload, open: BTreeSet::new() });
-                streams.open.insert(client.stream);
+                let fresh = || Streams { workload: workload.clone(), open: BTreeSet::new() };
+                self.streams.entry(proxy).or_insert_with(fresh).open.insert(client.stream);
+                self.concern_population(&workload);
+                effects.wanted_certificates.insert(workload);
             }
             Event::Disconnected(reason) => {
                 tracing::info!(%proxy, %reason, "a proxy's stream ended");
-                if let Some(streams) = self.streams.get_mut(&proxy) {
-                    streams.open.remove(&client.stream);
-                    if streams.open.is_empty() {
-                        self.streams.remove(&proxy);
-                        self.progress.disconnect(&proxy);
-                    }
-                }
+                self.disconnect(&proxy, client.stream);
+                self.concern_population(&workload);
             }
             Event::Rejected(rejection) => {
                 tracing::warn!(
@@ -154,6 +169,7 @@ impl Driver {
                     "a proxy refused a configuration"
                 );
                 self.contain(&proxy, &rejection, now);
+                self.reports.concern_workloads([workload]);
             }
             Event::Stalled { waiting, waits_for, waited } => tracing::warn!(
                 %proxy, waiting = waiting.short_name(), waits_for = waits_for.short_name(), ?waited,
@@ -162,41 +178,62 @@ impl Driver {
             Event::Synced { epoch } => {
                 tracing::debug!(%proxy, epoch = epoch.0, "in sync");
                 self.progress.acknowledge(&proxy, now);
+                self.reports.concern(self.progress.awaiting(&workload).cloned());
+                self.reports.concern_workloads([workload]);
             }
             // Nothing that a status says depends on these.
-            Event::Sent { .. } | Event::Acknowledged { .. } => return effects,
+            Event::Sent { .. } | Event::Acknowledged { .. } => {}
         }
-        self.reports.concern_everything_published();
         effects
     }
 
-    /// The workload a snapshot key names.
-    fn workload(&self, key: &str) -> Option<Identity> {
-        let (namespace, service_account) = key.split_once('/')?;
-        Identity::new(namespace, service_account).ok()
+    fn disconnect(&mut self, proxy: &ProxyName, stream: StreamId) {
+        let Some(streams) = self.streams.get_mut(proxy) else { return };
+        streams.open.remove(&stream);
+        if streams.open.is_empty() {
+            self.streams.remove(proxy);
+            self.progress.disconnect(proxy);
+        }
+    }
+
+    /// A workload has other proxies than before: all its objects concern others now.
+    fn concern_population(&mut self, workload: &Identity) {
+        let everyone = self.reports.subjects().filter(|object| self.progress.concerns_everyone(object));
+        let objects: Vec<ObjectId> = self.progress.contributors(workload).chain(everyone).cloned().collect();
+        let held_back: Vec<ObjectId> = self.held_back.of(workload).cloned().collect();
+        self.reports.concern(objects.into_iter().chain(held_back));
+        self.reports.concern_workloads([workload.clone()]);
     }
 
     /// Workloads that have a proxy here.
-    pub fn connected_workloads(&self) -> BTreeSet<Identity> {
+    fn connected_workloads(&self) -> BTreeSet<Identity> {
         self.streams.values().map(|streams| streams.workload.clone()).collect()
     }
 
-    /// Connected proxies, with how far `clients` says each has come: as far as the slowest of its streams.
-    fn proxies(&self, clients: &[osm_xds::ClientStatus]) -> Proxies {
+    /// Connected proxies, each as far as the slowest of its streams.
+    fn proxies(&self, synced: &Synced) -> Proxies {
         let mut proxies = Proxies::new();
-        for client in clients {
-            let name = &client.identity.admission.proxy;
-            let Some(streams) = self.streams.get(name) else { continue };
-            let Some(published) = self.cache.current(&client.identity.admission.key) else { continue };
-            let (workload, current) = (streams.workload.clone(), published.epoch);
-            let state = crate::progress::ProxyState { workload, current, synced: client.synced };
-            proxies
-                .entry(name.clone())
-                .and_modify(|known| known.synced = known.synced.min(client.synced))
-                .or_insert(state);
+        for (client, synced) in synced {
+            let Admission { key, proxy } = &client.admission;
+            let (Some(workload), Some(published)) = (workload_of(key.as_str()), self.cache.current(key)) else {
+                continue;
+            };
+            let state = ProxyState { current: published.epoch, synced: *synced };
+            let of_workload = proxies.entry(workload).or_default();
+            let known = of_workload.entry(proxy.clone()).or_insert(state);
+            known.synced = known.synced.min(*synced);
         }
         proxies
     }
+}
+
+/// What the server says of its streams: whose they are, and up to which epoch each has acknowledged everything.
+pub type Synced = [(Arc<ClientIdentity>, Option<Epoch>)];
+
+/// The workload a snapshot key names.
+fn workload_of(key: &str) -> Option<Identity> {
+    let (namespace, service_account) = key.split_once('/')?;
+    Identity::new(namespace, service_account).ok()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 pub use admin::{Admin, Question};
 pub use bootstrap::{Bootstrap, renew, write_certificates};
 pub use cli::Cli;
-pub use driver::{Driver, Dump, Effects, Reports, StatusDocument};
+pub use driver::{Driver, Dump, Effects, Reports, StatusDocument, Synced};
 pub use identity::{
     CONTROL_PLANE_SERVICE, ServerTls, control_plane_identity, leaf_policy, open_store, workload_identity,
 };

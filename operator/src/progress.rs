@@ -32,16 +32,14 @@ pub struct Refusal {
 /// The streams of one proxy, as the driver reads them from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyState {
-    /// The workload it is a proxy of.
-    pub workload: Identity,
     /// The epoch of the snapshot that is current for it.
     pub current: Epoch,
     /// The epoch up to which all its streams have acknowledged everything; `None` before the first time.
     pub synced: Option<Epoch>,
 }
 
-/// All that is known of connected proxies.
-pub type Proxies = BTreeMap<ProxyName, ProxyState>;
+/// All that is known of connected proxies, by workload.
+pub type Proxies = BTreeMap<Identity, BTreeMap<ProxyName, ProxyState>>;
 
 /// Where an object is on its way.
 #[derive(Debug)]
@@ -87,6 +85,10 @@ pub struct ObjectCounts {
 pub struct Progress {
     places: BTreeMap<Place, BTreeSet<Origin>>,
     objects: BTreeMap<ObjectId, ObjectProgress>,
+    /// Objects by the layers in which they have an effect.
+    by_layer: BTreeMap<LayerKey, BTreeSet<ObjectId>>,
+    /// Objects that not every proxy is known to have acknowledged.
+    pending: BTreeSet<ObjectId>,
     refusals: BTreeMap<ProxyName, BTreeMap<(TypeUrl, Arc<str>), Refusal>>,
     /// When each proxy last acknowledged something.
     acknowledged_at: BTreeMap<ProxyName, Instant>,
@@ -104,60 +106,95 @@ pub struct Blame {
 }
 
 impl Progress {
-    /// Takes over a publication: `changes` became visible with `epoch`; what changed was read at `since`.
-    pub fn publish(&mut self, changes: &MeshChanges, epoch: Epoch, since: Instant) {
+    /// Takes over a publication: `changes` became visible with `epoch`; what changed was read at `since`. Gives the objects
+    /// that are on their way with it.
+    pub fn publish(&mut self, changes: &MeshChanges, epoch: Epoch, since: Instant) -> BTreeSet<ObjectId> {
+        let mut moved = BTreeSet::new();
         for change in &changes.resources {
             let place = (change.layer.clone(), change.kind, Arc::clone(&change.name));
             let before = self.places.remove(&place).unwrap_or_default();
             let after = change.entry.as_ref().map(origins_of).unwrap_or_default();
-            for object in objects(&before).difference(&objects(&after)) {
+            let (objects_before, objects_after) = (objects(&before), objects(&after));
+            for object in objects_before.difference(&objects_after) {
                 self.leave(object, &change.layer);
             }
-            for object in objects(&after).difference(&objects(&before)) {
+            for object in objects_after.difference(&objects_before) {
                 self.enter(object, &change.layer, epoch, since);
             }
             // Only whoever says something new is on its way; what others say in the same resource is in force already.
             for origin in before.symmetric_difference(&after) {
-                if let Some(progress) = self.objects.get_mut(&origin.object) {
-                    (progress.epoch, progress.since, progress.took) = (epoch, since, None);
-                    if let Some(footprint) = progress.layers.get_mut(&change.layer) {
-                        footprint.epoch = epoch;
-                    }
-                }
+                self.set_out(&origin.object, &change.layer, epoch, since);
+                moved.insert(origin.object.clone());
             }
             if change.entry.is_some() {
                 self.places.insert(place, after);
             }
             self.forget_refusals(&change.layer, &type_url(change.kind), &change.name);
         }
+        moved
     }
 
     /// An object that concerns every proxy whatever resources it changes (the MeshConfig) was read and is in force with
     /// `epoch`.
     pub fn concern_everyone(&mut self, object: &ObjectId, epoch: Epoch, since: Instant) {
-        let layers = [(LayerKey::Mesh, Footprint { places: 1, epoch })].into();
-        self.objects.insert(object.clone(), ObjectProgress { layers, epoch, since, took: None });
+        self.forget(object);
+        self.enter(object, &LayerKey::Mesh, epoch, since);
+        self.pending.insert(object.clone());
     }
 
     fn enter(&mut self, object: &ObjectId, layer: &LayerKey, epoch: Epoch, since: Instant) {
         let fresh = || ObjectProgress { layers: BTreeMap::new(), epoch, since, took: None };
         let progress = self.objects.entry(object.clone()).or_insert_with(fresh);
         progress.layers.entry(layer.clone()).or_insert(Footprint { places: 0, epoch }).places += 1;
+        self.by_layer.entry(layer.clone()).or_default().insert(object.clone());
     }
 
     fn leave(&mut self, object: &ObjectId, layer: &LayerKey) {
         let Some(progress) = self.objects.get_mut(object) else { return };
-        if let Some(footprint) = progress.layers.get_mut(layer) {
-            footprint.places -= 1;
-            if footprint.places == 0 {
-                progress.layers.remove(layer);
+        let Some(footprint) = progress.layers.get_mut(layer) else { return };
+        footprint.places -= 1;
+        if footprint.places == 0 {
+            progress.layers.remove(layer);
+            self.leave_layer(object, layer);
+        }
+    }
+
+    fn leave_layer(&mut self, object: &ObjectId, layer: &LayerKey) {
+        if let Some(objects) = self.by_layer.get_mut(layer) {
+            objects.remove(object);
+            if objects.is_empty() {
+                self.by_layer.remove(layer);
             }
         }
     }
 
+    /// The object says something new in a layer.
+    fn set_out(&mut self, object: &ObjectId, layer: &LayerKey, epoch: Epoch, since: Instant) {
+        let Some(progress) = self.objects.get_mut(object) else { return };
+        (progress.epoch, progress.since, progress.took) = (epoch, since, None);
+        if let Some(footprint) = progress.layers.get_mut(layer) {
+            footprint.epoch = epoch;
+        }
+        self.pending.insert(object.clone());
+    }
+
     /// Forgets an object that is gone; whatever it made is gone already.
     pub fn forget(&mut self, object: &ObjectId) {
-        self.objects.remove(object);
+        self.pending.remove(object);
+        let Some(progress) = self.objects.remove(object) else { return };
+        for layer in progress.layers.keys() {
+            self.leave_layer(object, layer);
+        }
+    }
+
+    /// Objects whose counts an acknowledgement by a proxy of `workload` can change.
+    pub fn awaiting(&self, workload: &Identity) -> impl Iterator<Item = &ObjectId> {
+        self.pending.iter().filter(move |object| self.effective_epoch(object, workload).is_some())
+    }
+
+    /// Whether an object has an effect on every proxy.
+    pub fn concerns_everyone(&self, object: &ObjectId) -> bool {
+        self.objects.get(object).is_some_and(|progress| progress.layers.contains_key(&LayerKey::Mesh))
     }
 
     /// A proxy refused this version. Gives the objects to blame: of those that made the resource, the ones that changed
@@ -230,36 +267,56 @@ impl Progress {
     pub fn count(&mut self, object: &ObjectId, proxies: &Proxies, now: Instant) -> ObjectCounts {
         let mut counts = ObjectCounts::default();
         let mut last_acknowledgement = None;
-        for (name, proxy) in proxies {
-            let held_back = self.held_back.get(&(object.clone(), proxy.workload.clone()));
-            let epoch = self.effective_epoch(object, &proxy.workload);
-            if held_back.is_none() && epoch.is_none() {
-                continue;
-            }
-            counts.targeted += 1;
-            let refusals = self.refusals.get(name).into_iter().flatten();
-            let blamed = refusals.filter(|(_, refusal)| refusal.objects.contains(object));
-            let blamed = blamed.map(|((_, resource), refusal)| (Arc::clone(resource), Arc::clone(&refusal.message)));
-            let blamed: BTreeSet<_> = blamed.chain(held_back.cloned()).collect();
-            if !blamed.is_empty() {
-                counts.refused += 1;
-                counts.refusals.extend(blamed.into_iter().map(|(resource, words)| (name.clone(), resource, words)));
-            } else if let (Some(synced), Some(epoch)) = (proxy.synced, epoch)
-                // A publication that did not change this proxy's snapshot is nothing to acknowledge.
-                && synced >= epoch.min(proxy.current)
-            {
-                counts.acknowledged += 1;
-                last_acknowledgement = last_acknowledgement.max(self.acknowledged_at.get(name).copied());
+        for workload in self.concerned_workloads(object, proxies) {
+            let held_back = self.held_back.get(&(object.clone(), workload.clone()));
+            let epoch = self.effective_epoch(object, workload);
+            for (name, proxy) in proxies.get(workload).into_iter().flatten() {
+                counts.targeted += 1;
+                let refusals = self.refusals.get(name).into_iter().flatten();
+                let blamed = refusals.filter(|(_, refusal)| refusal.objects.contains(object));
+                let blamed =
+                    blamed.map(|((_, resource), refusal)| (Arc::clone(resource), Arc::clone(&refusal.message)));
+                let blamed: BTreeSet<_> = blamed.chain(held_back.cloned()).collect();
+                if !blamed.is_empty() {
+                    counts.refused += 1;
+                    counts.refusals.extend(blamed.into_iter().map(|(resource, words)| (name.clone(), resource, words)));
+                } else if let (Some(synced), Some(epoch)) = (proxy.synced, epoch)
+                    // A publication that did not change this proxy's snapshot is nothing to acknowledge.
+                    && synced >= epoch.min(proxy.current)
+                {
+                    counts.acknowledged += 1;
+                    last_acknowledgement = last_acknowledgement.max(self.acknowledged_at.get(name).copied());
+                }
             }
         }
         let Some(progress) = self.objects.get_mut(object) else { return counts };
-        if counts.acknowledged == counts.targeted && counts.targeted > 0 && progress.took.is_none() {
-            let until = last_acknowledgement.unwrap_or(now);
-            progress.took = Some(until.saturating_duration_since(progress.since));
-            counts.arrived = true;
+        if counts.acknowledged == counts.targeted && counts.targeted > 0 {
+            self.pending.remove(object);
+            if progress.took.is_none() {
+                let until = last_acknowledgement.unwrap_or(now);
+                progress.took = Some(until.saturating_duration_since(progress.since));
+                counts.arrived = true;
+            }
         }
         counts.took = progress.took;
         counts
+    }
+
+    /// Workloads of connected proxies that an object has an effect on, or is held back from.
+    fn concerned_workloads<'a>(&'a self, object: &ObjectId, proxies: &'a Proxies) -> BTreeSet<&'a Identity> {
+        let Some(progress) = self.objects.get(object) else { return self.held_back_from(object).collect() };
+        if progress.layers.contains_key(&LayerKey::Mesh) {
+            return proxies.keys().collect();
+        }
+        let own = progress.layers.keys().filter_map(|layer| match layer {
+            LayerKey::Workload(workload) => Some(workload),
+            LayerKey::Mesh => None,
+        });
+        own.chain(self.held_back_from(object)).collect()
+    }
+
+    fn held_back_from(&self, object: &ObjectId) -> impl Iterator<Item = &Identity> {
+        self.held_back.keys().filter(move |(held, _)| held == object).map(|(_, workload)| workload)
     }
 
     /// What is held back from a workload: resource and Envoy's words.
@@ -274,10 +331,10 @@ impl Progress {
         [LayerKey::Mesh, own].iter().filter_map(|layer| Some(layers.get(layer)?.epoch)).max()
     }
 
-    /// Objects that have an effect on the proxies of a workload, ordered.
-    pub fn contributors(&self, workload: &Identity) -> impl Iterator<Item = &ObjectId> {
-        let own = LayerKey::Workload(workload.clone());
-        self.objects.iter().filter(move |(_, progress)| progress.layers.contains_key(&own)).map(|(object, _)| object)
+    /// Objects that have an effect on the proxies of a workload beyond what concerns everyone, ordered.
+    pub fn contributors(&self, workload: &Identity) -> impl ExactSizeIterator<Item = &ObjectId> {
+        static NONE: BTreeSet<ObjectId> = BTreeSet::new();
+        self.by_layer.get(&LayerKey::Workload(workload.clone())).unwrap_or(&NONE).iter()
     }
 }
 

@@ -38,7 +38,12 @@ impl ProxyPolicy {
 
 impl Policy for ProxyPolicy {
     fn authenticate<'a>(&'a self, peer: &'a Peer, node: &'a Node) -> BoxFuture<'a, Result<Admission, Refusal>> {
-        Box::pin(std::future::ready(admit(&self.trust_domains, peer, node)))
+        let decision = admit(&self.trust_domains, peer, node);
+        if let Err(refusal) = &decision {
+            // The proxy is told, too; whoever runs the mesh looks here.
+            tracing::warn!(address = ?peer.address, node = %node.id, reason = %refusal, "a proxy is refused");
+        }
+        Box::pin(std::future::ready(decision))
     }
 
     fn unknown_name(&self, _: &Admission, type_url: &TypeUrl, name: &str) -> UnknownName {

@@ -279,7 +279,7 @@ impl Process {
             return;
         }
         let written: Vec<(ObjectRef, Option<StatusDocument>)> =
-            self.driver.report(&self.server.clients(), Instant::now(), Timestamp::now());
+            self.driver.report(&self.server.synced(), Instant::now(), Timestamp::now());
         let Some(folder) = &self.status else { return };
         for (name, document) in written {
             match folder.write(&name, document.as_ref()).await {

@@ -118,11 +118,11 @@ pub(crate) struct WorkloadCounts {
 }
 
 /// The ProxySnapshot of a workload: what its proxies are sent and what became of it.
-pub(crate) fn proxy_snapshot(
+pub(crate) fn proxy_snapshot<'a>(
     workload: &Identity,
     snapshot: &Snapshot,
     counts: &WorkloadCounts,
-    contributors: &[&ObjectId],
+    contributors: impl ExactSizeIterator<Item = &'a ObjectId>,
     previous: &[Condition],
     now: Timestamp,
 ) -> ProxySnapshot {
@@ -142,8 +142,8 @@ pub(crate) fn proxy_snapshot(
         version: Some(snapshot_version(snapshot)),
         resources,
         proxies: ProxyCounts::new(counts.connected, counts.synced, counts.rejected),
-        contributors: contributors.iter().take(osm_api::MAX_CONTRIBUTORS).map(ToString::to_string).collect(),
         contributor_count: u32::try_from(contributors.len()).unwrap_or(u32::MAX),
+        contributors: contributors.take(osm_api::MAX_CONTRIBUTORS).map(ToString::to_string).collect(),
         ..ProxySnapshotStatus::default()
     };
     status.set_rejections(counts.rejections.iter().cloned());
@@ -172,10 +172,13 @@ fn synced(counts: &WorkloadCounts) -> DesiredCondition {
     DesiredCondition::new(ConditionType::Programmed, status, reason, message)
 }
 
-/// A hash of the content, equal on every replica: of the versions of all types but secrets, so that a renewed certificate
-/// does not look like a change of policy.
+/// A hash of the content, equal on every replica: of the versions of all types but secrets and endpoints, so that neither a
+/// renewed certificate nor a restarted pod looks like a change of policy, and pods that come and go cause no writes.
 fn snapshot_version(snapshot: &Snapshot) -> String {
-    let versions = snapshot.types().into_iter().filter(|type_url| **type_url != TypeUrl::Secret);
+    let versions = snapshot
+        .types()
+        .into_iter()
+        .filter(|type_url| !matches!(type_url, TypeUrl::Secret | TypeUrl::ClusterLoadAssignment));
     let text: Vec<String> = versions.map(|type_url| snapshot.type_version(type_url).to_string()).collect();
     osm_xds::Version::of(text.join(" ").as_bytes()).to_string()
 }

@@ -24,7 +24,7 @@ pub use self::service::{ServiceBody, XdsService};
 use self::clients::Clients;
 use self::limit::RateLimit;
 use crate::cache::{Cache, Epoch, SnapshotKey};
-use crate::policy::{Policy, ProxyName, StreamId};
+use crate::policy::{ClientIdentity, Policy, ProxyName, StreamId};
 use crate::settings::{Settings, StreamSettings};
 use crate::type_url::TypeUrl;
 use crate::version::Version;
@@ -86,6 +86,13 @@ impl Server {
     #[must_use]
     pub fn clients(&self) -> Vec<ClientStatus> {
         self.inner.clients.status()
+    }
+
+    /// The streams that are open, each with the epoch up to which it has acknowledged everything. Much cheaper than
+    /// [`Server::clients`].
+    #[must_use]
+    pub fn synced(&self) -> Vec<(Arc<ClientIdentity>, Option<Epoch>)> {
+        self.inner.clients.synced()
     }
 
     /// How many streams of a key are open, and how many of them have acknowledged everything up to an epoch.

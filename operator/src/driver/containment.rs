@@ -20,6 +20,11 @@ pub(super) struct HeldBack {
 }
 
 impl HeldBack {
+    /// Objects left out of what a workload serves.
+    pub(super) fn of(&self, workload: &Identity) -> impl Iterator<Item = &ObjectId> {
+        self.by_workload.get(workload).into_iter().flatten()
+    }
+
     /// Lets go of objects that changed. Gives the workloads concerned with what is still held back.
     pub(super) fn release(&mut self, changed: &BTreeSet<ObjectId>) -> Vec<(Identity, BTreeSet<ObjectId>)> {
         let mut concerned = Vec::new();

@@ -6,10 +6,10 @@ use std::time::Instant;
 use osm_api::k8s_openapi::jiff::Timestamp;
 use osm_api::{Condition, Kind, Object, ObjectRef, ProxySnapshot, Refusal};
 use osm_model::{Finding, Identity, ObjectId};
-use osm_xds::ClientStatus;
+use osm_xds::Published;
 use serde_json::{Value, json};
 
-use super::Driver;
+use super::{Driver, Synced};
 use crate::progress::Proxies;
 use crate::publish::snapshot_key;
 use crate::status::{self, WorkloadCounts};
@@ -17,32 +17,67 @@ use crate::status::{self, WorkloadCounts};
 /// What is written about one object: the object without its `spec`, or a whole ProxySnapshot.
 pub type StatusDocument = Value;
 
-/// The documents as they were last written, and what may have changed since.
+/// The documents as they were last written, and what may have changed since. Only that is looked at again: the cost of a
+/// report follows the change.
 #[derive(Debug, Default)]
 pub struct Reports {
+    /// Objects that get a status, with their generation.
+    subjects: BTreeMap<ObjectId, (ObjectRef, i64)>,
     objects: BTreeSet<ObjectId>,
-    everything: bool,
+    workloads: BTreeSet<Identity>,
+    every_workload: bool,
+    gone: BTreeSet<ObjectRef>,
     documents: BTreeMap<ObjectRef, StatusDocument>,
 }
 
 impl Reports {
-    /// Something about these objects may have changed.
-    pub(super) fn concern(&mut self, objects: impl IntoIterator<Item = ObjectId>) {
-        self.objects.extend(objects);
+    /// An object was read, changed or is gone.
+    pub(super) fn read(&mut self, name: &ObjectRef, object: Option<&Object>) {
+        if !status::has_status(name.kind) {
+            return;
+        }
+        let id = osm_engine::object_id(name);
+        match object {
+            Some(object) => {
+                let generation = object.metadata().generation.unwrap_or_default();
+                self.gone.remove(name);
+                self.subjects.insert(id.clone(), (name.clone(), generation));
+                self.objects.insert(id);
+            }
+            None => {
+                self.subjects.remove(&id);
+                self.gone.insert(name.clone());
+            }
+        }
     }
 
-    /// Proxies moved: any count may have changed.
-    pub(super) fn concern_everything_published(&mut self) {
-        self.everything = true;
+    /// Something about these objects may have changed.
+    pub(super) fn concern(&mut self, objects: impl IntoIterator<Item = ObjectId>) {
+        self.objects.extend(objects.into_iter().filter(|object| self.subjects.contains_key(object)));
+    }
+
+    /// Something about these workloads may have changed.
+    pub(super) fn concern_workloads(&mut self, workloads: impl IntoIterator<Item = Identity>) {
+        self.workloads.extend(workloads);
+    }
+
+    /// Something about all workloads may have changed.
+    pub(super) fn concern_every_workload(&mut self) {
+        self.every_workload = true;
+    }
+
+    /// Objects that get a status.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = &ObjectId> {
+        self.subjects.keys()
     }
 
     /// Whether [`Driver::report`] has anything to look at.
-    pub fn is_due(&self) -> bool {
-        self.everything || !self.objects.is_empty()
+    fn is_due(&self) -> bool {
+        self.every_workload || !(self.workloads.is_empty() && self.objects.is_empty() && self.gone.is_empty())
     }
 
     /// All documents, ordered.
-    pub fn documents(&self) -> impl Iterator<Item = (&ObjectRef, &StatusDocument)> {
+    pub(super) fn documents(&self) -> impl Iterator<Item = (&ObjectRef, &StatusDocument)> {
         self.documents.iter()
     }
 }
@@ -58,51 +93,53 @@ impl Driver {
         self.reports.documents()
     }
 
-    /// Brings the documents up to date; gives those that differ, and `None` for those that are gone.
+    /// Brings the documents up to date; gives those that differ, and `None` for those that are gone. `synced` is what the
+    /// server says of its streams.
     pub fn report(
         &mut self,
-        clients: &[ClientStatus],
+        synced: &Synced,
         now: Instant,
         time: Timestamp,
     ) -> Vec<(ObjectRef, Option<StatusDocument>)> {
-        let proxies = self.proxies(clients);
-        let everything = std::mem::take(&mut self.reports.everything);
-        let concerned = std::mem::take(&mut self.reports.objects);
-        let mut wanted: BTreeMap<ObjectRef, StatusDocument> = BTreeMap::new();
-        let mut gone: BTreeSet<ObjectRef> = self.reports.documents.keys().cloned().collect();
-        let objects: Vec<(ObjectRef, Object)> = self
-            .engine
-            .objects()
-            .filter(|(name, _)| status::has_status(name.kind))
-            .map(|(name, object)| (name.clone(), object.clone()))
-            .collect();
-        for (name, object) in objects {
-            gone.remove(&name);
-            let id = osm_engine::object_id(&name);
-            if (everything || concerned.contains(&id))
-                && let Some(document) = self.object_document(&name, &object, &id, &proxies, now, time)
-            {
-                wanted.insert(name, document);
+        let proxies = self.proxies(synced);
+        let mut written: Vec<(ObjectRef, Option<StatusDocument>)> = Vec::new();
+        for id in std::mem::take(&mut self.reports.objects) {
+            let Some((name, generation)) = self.reports.subjects.get(&id).cloned() else { continue };
+            if let Some(document) = self.object_document(&name, generation, &id, &proxies, now, time) {
+                written.push((name, Some(document)));
             }
         }
-        let workloads: Vec<Identity> = self.engine.workloads().cloned().collect();
+        let concerned = std::mem::take(&mut self.reports.workloads);
+        let workloads = match std::mem::take(&mut self.reports.every_workload) {
+            true => self.engine.workloads().cloned().collect(),
+            false => concerned,
+        };
         for workload in workloads {
             let name = ObjectRef::new(Kind::ProxySnapshot, workload.namespace.as_str(), &*workload.service_account);
-            gone.remove(&name);
-            if everything && let Some(document) = self.workload_document(&workload, &name, &proxies, time) {
-                wanted.insert(name, document);
+            match self.cache.current(&snapshot_key(&workload)) {
+                Some(published) => {
+                    let document = self.workload_document(&workload, &published, &name, &proxies, time);
+                    written.extend(document.map(|document| (name, Some(document))));
+                }
+                None => drop(self.reports.gone.insert(name)),
             }
         }
-        self.reports.documents.retain(|name, _| !gone.contains(name));
-        self.reports.documents.extend(wanted.clone());
-        let written = wanted.into_iter().map(|(name, document)| (name, Some(document)));
-        written.chain(gone.into_iter().map(|name| (name, None))).collect()
+        let gone = std::mem::take(&mut self.reports.gone);
+        written
+            .extend(gone.into_iter().filter(|name| self.reports.documents.contains_key(name)).map(|name| (name, None)));
+        for (name, document) in &written {
+            match document {
+                Some(document) => drop(self.reports.documents.insert(name.clone(), document.clone())),
+                None => drop(self.reports.documents.remove(name)),
+            }
+        }
+        written
     }
 
     fn object_document(
         &mut self,
         name: &ObjectRef,
-        object: &Object,
+        generation: i64,
         id: &ObjectId,
         proxies: &Proxies,
         now: Instant,
@@ -115,7 +152,6 @@ impl Driver {
         let findings: Vec<&Finding> = self.engine.findings_of(id).collect();
         let desired = status::conditions(&findings, &counts);
         let previous = self.reports.documents.get(name).and_then(|document| document.get("status"));
-        let generation = object.metadata().generation.unwrap_or_default();
         let propagation = status::propagation(&counts);
         let conditions = previous.map(conditions_of).unwrap_or_default();
         let status = status::object_status(previous, &conditions, &desired, &propagation, generation, time)?;
@@ -130,44 +166,32 @@ impl Driver {
     fn workload_document(
         &self,
         workload: &Identity,
+        published: &Published,
         name: &ObjectRef,
         proxies: &Proxies,
         time: Timestamp,
     ) -> Option<StatusDocument> {
-        let published = self.cache.current(&snapshot_key(workload))?;
         let mut counts = WorkloadCounts::default();
-        for (proxy, _) in proxies.iter().filter(|(_, state)| state.workload == *workload) {
+        for (proxy, state) in proxies.get(workload).into_iter().flatten() {
             counts.connected += 1;
+            counts.synced += u32::from(state.synced.is_some_and(|synced| synced >= published.epoch));
             let before = counts.rejections.len();
-            counts.rejections.extend(self.progress.refusals_of(proxy).map(|((_, resource), refusal)| Refusal {
+            let refused = self.progress.refusals_of(proxy).map(|((_, resource), refusal)| (resource, &refusal.message));
+            let held_back = self.progress.held_back_of(workload).map(|(resource, words)| (resource, words));
+            counts.rejections.extend(refused.chain(held_back).map(|(resource, message)| Refusal {
                 proxy: proxy.to_string(),
                 resource: Some(resource.to_string()),
-                message: refusal.message.to_string(),
-            }));
-            counts.rejections.extend(self.progress.held_back_of(workload).map(|(resource, words)| Refusal {
-                proxy: proxy.to_string(),
-                resource: Some(resource.to_string()),
-                message: words.to_string(),
+                message: message.to_string(),
             }));
             counts.rejected += u32::from(counts.rejections.len() > before);
         }
-        counts.synced = self.synced_proxies(workload, proxies);
-        let contributors: Vec<&ObjectId> = self.progress.contributors(workload).collect();
+        let contributors = self.progress.contributors(workload);
         let previous = self.reports.documents.get(name);
         let conditions = previous.and_then(|document| document.get("status")).map(conditions_of).unwrap_or_default();
         let snapshot: ProxySnapshot =
-            status::proxy_snapshot(workload, &published.snapshot, &counts, &contributors, &conditions, time);
+            status::proxy_snapshot(workload, &published.snapshot, &counts, contributors, &conditions, time);
         let document = serde_json::to_value(snapshot).ok()?;
         (previous != Some(&document)).then_some(document)
-    }
-
-    /// Proxies of a workload that have acknowledged everything that is current for it.
-    fn synced_proxies(&self, workload: &Identity, proxies: &Proxies) -> u32 {
-        let Some(published) = self.cache.current(&snapshot_key(workload)) else { return 0 };
-        let synced = proxies.values().filter(|proxy| {
-            proxy.workload == *workload && proxy.synced.is_some_and(|synced| synced >= published.epoch)
-        });
-        u32::try_from(synced.count()).unwrap_or(u32::MAX)
     }
 }
 

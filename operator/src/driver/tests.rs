@@ -7,8 +7,8 @@ use osm_api::{Object, ObjectRef, Strictness, decode};
 use osm_engine::Options;
 use osm_model::TrustDomain;
 use osm_xds::{
-    Admission, Cache, ClientIdentity, ClientStatus, CloseReason, Epoch, Event, ProxyName, Rejection, Service,
-    SnapshotKey, StreamId, TypeUrl, Variant,
+    Admission, Cache, ClientIdentity, CloseReason, Epoch, Event, ProxyName, Rejection, Service, SnapshotKey, StreamId,
+    TypeUrl, Variant,
 };
 use serde_json::{Value, json};
 
@@ -62,6 +62,9 @@ struct Mesh {
     now: Instant,
 }
 
+/// A stream as the server reports it.
+type Stream = (Arc<ClientIdentity>, Option<Epoch>);
+
 const SERVER: &str = "shop/api";
 
 impl Mesh {
@@ -94,14 +97,14 @@ impl Mesh {
     }
 
     /// The server's proxy acknowledges everything up to `epoch`.
-    fn acknowledge(&mut self, epoch: Epoch) -> Vec<ClientStatus> {
+    fn acknowledge(&mut self, epoch: Epoch) -> Vec<Stream> {
         self.now += Duration::from_millis(7);
         self.event(Event::Synced { epoch });
-        vec![ClientStatus { identity: Arc::new(client()), synced: Some(epoch), types: Vec::new() }]
+        vec![(Arc::new(client()), Some(epoch))]
     }
 
     /// The status of an object of ours after bringing all of them up to date.
-    fn status(&mut self, clients: &[ClientStatus], object: &str) -> Value {
+    fn status(&mut self, clients: &[Stream], object: &str) -> Value {
         self.driver.report(clients, self.now, Timestamp::UNIX_EPOCH);
         let documents = self.driver.documents().map(|(name, document)| (name.to_string(), document.clone()));
         let documents: BTreeMap<String, Value> = documents.collect();
@@ -163,7 +166,7 @@ fn an_object_is_programmed_when_every_proxy_it_concerns_has_acknowledged_it() {
     assert_eq!(condition(&before, "Programmed"), pair("True", "NoProxies"));
 
     mesh.event(Event::Connected);
-    let connected = ClientStatus { identity: Arc::new(client()), synced: None, types: Vec::new() };
+    let connected = (Arc::new(client()), None);
     let waiting = mesh.status(std::slice::from_ref(&connected), "traffictarget/shop/a");
     assert_eq!(condition(&waiting, "Ready"), pair("Unknown", "WaitingForProxies"));
     assert_eq!(waiting["propagation"]["acked"], "0/1");
@@ -210,11 +213,7 @@ fn a_change_waits_for_nobody_whom_it_sends_nothing() {
     };
     mesh.event(Event::Connected);
     mesh.driver.on_proxy(ProxyEvent { client: buyer.clone(), event: Event::Connected }, mesh.now);
-    let synced = |identity: &ClientIdentity, epoch| ClientStatus {
-        identity: Arc::new(identity.clone()),
-        synced: Some(epoch),
-        types: Vec::new(),
-    };
+    let synced = |identity: &ClientIdentity, epoch| (Arc::new(identity.clone()), Some(epoch));
     let before = mesh.epoch();
     let clients = [synced(&client(), before), synced(&buyer, before)];
     assert_eq!(mesh.status(&clients, "traffictarget/shop/a")["propagation"]["acked"], "2/2");

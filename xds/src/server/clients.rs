@@ -62,6 +62,11 @@ impl Clients {
             .collect()
     }
 
+    pub(super) fn synced(&self) -> Vec<(Arc<ClientIdentity>, Option<Epoch>)> {
+        let open = self.open.lock();
+        open.values().map(|client| (Arc::clone(&client.identity), client.subscriber.synced())).collect()
+    }
+
     pub(super) fn progress(&self, key: &SnapshotKey, epoch: Epoch) -> Progress {
         let mut progress = Progress::default();
         for client in self.open.lock().values() {
