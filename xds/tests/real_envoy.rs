@@ -12,8 +12,8 @@ use std::{
 
 use osm_xds::{Delivery, Event, ProxyName};
 use osm_xds_test_support::{
-    Authority, CLUSTER, ENDPOINTS, Envoy, EnvoyVersion, FLEET, Identity, LISTENER, Load, NODE, Protocol, ROUTE, SECRET,
-    TEST_TYPES, TestResource, World, WorldBuilder, endpoints, eventually, http_get, http_get_on, in_envoys,
+    Authority, CLUSTER, ENDPOINTS, Envoy, EnvoyVersion, FLEET, Identity, LISTENER, Load, NODE, Protocol, ROUTE, Relay,
+    SECRET, TEST_TYPES, TestResource, World, WorldBuilder, endpoints, eventually, http_get, http_get_on, in_envoys,
     no_endpoints, upstream,
 };
 use rustls::{
@@ -283,15 +283,17 @@ in_envoys!(c3_restarted_control_plane_disturbs_nothing, all);
 async fn c3_restarted_control_plane_disturbs_nothing(version: EnvoyVersion, protocol: Protocol) {
     let world = World::start().await;
     let upstream = one_service(&world).await;
-    let envoy = start(version, protocol, &world).await;
+    let relay = Relay::start(world.address).await;
+    let mut envoy = Envoy::start(version, protocol, NODE, relay.address(), &[]).await;
+    envoy.live().await;
     let listener_address = envoy.listener("l").await;
     answered(listener_address, "one").await;
     let load = Load::start(move || http_get(listener_address, "/", &[]));
     let mut world = world;
     for _ in 0..3 {
-        let address = world.address;
         world.stop().await;
-        world = WorldBuilder::default().starting().start_at(address).await;
+        world = WorldBuilder::default().starting().start().await;
+        relay.lead_to(world.address);
         world.put(eds_cluster("one", "1s"));
         world.put(endpoints("one", upstream.port()));
         world.put(resource(&listener("l", "r", "ingress")));
@@ -315,11 +317,13 @@ in_envoys!(c4_no_cluster_stays_warming_after_restarts_with_changes, all);
 async fn c4_no_cluster_stays_warming_after_restarts_with_changes(version: EnvoyVersion, protocol: Protocol) {
     const CLUSTERS: u16 = 20;
     let mut world = World::start().await;
-    let envoy = start(version, protocol, &world).await;
+    let relay = Relay::start(world.address).await;
+    let mut envoy = Envoy::start(version, protocol, NODE, relay.address(), &[]).await;
+    envoy.live().await;
     for round in 1..6 {
-        let address = world.address;
         world.stop().await;
-        world = WorldBuilder::default().starting().start_at(address).await;
+        world = WorldBuilder::default().starting().start().await;
+        relay.lead_to(world.address);
         for number in 0..CLUSTERS {
             let name = format!("cluster-{number}");
             // Half of them change with every restart.

@@ -1,4 +1,4 @@
-//! A TCP relay that can lose everything without a word, as a broken network does.
+//! A TCP relay in front of a server: an address that outlives it, and a network that can break.
 
 use std::net::SocketAddr;
 
@@ -8,10 +8,14 @@ use tokio::{
     sync::watch,
 };
 
-/// Passes bytes on between clients and a server until it is told to swallow them.
+/// Passes bytes on between clients and a server.
+///
+/// A server that is started anew gets another port, as the old one may have been taken meanwhile; clients that connect
+/// through a relay need not know.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
+    server: watch::Sender<SocketAddr>,
     passing: watch::Sender<bool>,
 }
 
@@ -25,22 +29,30 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen on loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (passing, receiver) = watch::channel(true);
+        let (server, target) = watch::channel(server);
         // Ends with the runtime of the test.
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = TcpStream::connect(server).await else { continue };
+                let target = *target.borrow();
+                // Without a server the client's connection is closed, as it would be without a relay.
+                let Ok(server) = TcpStream::connect(target).await else { continue };
                 let (client_read, client_write) = client.into_split();
                 let (server_read, server_write) = server.into_split();
                 tokio::spawn(pass(client_read, server_write, receiver.clone()));
                 tokio::spawn(pass(server_read, client_write, receiver.clone()));
             }
         });
-        Self { address, passing }
+        Self { address, server, passing }
     }
 
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Connects new clients to another server.
+    pub fn lead_to(&self, server: SocketAddr) {
+        self.server.send_replace(server);
     }
 
     /// From now on nothing passes, and no connection is closed.

@@ -113,15 +113,6 @@ impl WorldBuilder {
     ///
     /// When it cannot listen on loopback.
     pub async fn start(self) -> World {
-        self.start_at("127.0.0.1:0".parse().expect("an address")).await
-    }
-
-    /// Starts the server on a given address, as after a restart.
-    ///
-    /// # Panics
-    ///
-    /// When it cannot listen there.
-    pub async fn start_at(self, address: SocketAddr) -> World {
         let cache = Cache::new();
         let (sender, events) = watch::channel(Events::new());
         let policy = TestPolicy {
@@ -129,7 +120,7 @@ impl WorldBuilder {
             unknown: self.unknown.unwrap_or_else(|| Arc::new(|_, _| UnknownName::Removed)),
             events: sender,
         };
-        let (address, server) = policy::serve(cache.clone(), policy, self.settings, self.tls, address).await;
+        let (address, server) = policy::serve(cache.clone(), policy, self.settings, self.tls).await;
         let world = World { cache, address, fences: fences(), content: Mutex::default(), events, server };
         if !self.starting {
             world.publish();

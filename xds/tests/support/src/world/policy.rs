@@ -68,9 +68,8 @@ pub(super) async fn serve(
     policy: TestPolicy,
     settings: Settings,
     tls: Option<(Identity, String)>,
-    address: SocketAddr,
 ) -> (SocketAddr, Running) {
-    let listener = TcpListener::bind(address).await.expect("listen on loopback");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen on loopback");
     let address = listener.local_addr().expect("a bound socket has an address");
     let server = Server::new(cache, Arc::new(policy), settings);
     let task = {
