@@ -74,6 +74,8 @@ reasons! {
 
     /// Reasons on a MeshRootCertificate.
     MeshRootCertificateReason {
+        /// Another authority signs.
+        NotInUse,
         /// No provider is set, or more than one.
         InvalidProvider,
         /// A Secret that it names does not exist.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use osm_api::{Object, ObjectRef};
-use osm_mesh::Parsed;
-use osm_model::Identity;
+use osm_mesh::{Parsed, PodFacts, ServiceFacts, SliceFacts, SplitFacts};
+use osm_model::{Addressing, Identity};
 
 use crate::options::mesh_config_ref;
 use crate::program::{MeshReader, report};
@@ -19,83 +19,81 @@ pub(crate) fn facts(object: &ObjectRef, reader: &mut MeshReader<'_>) -> Option<V
     let Some(Value::Options(options)) = reader.get(&Key::Options) else { return None };
     let Value::Object(content) = reader.get(&Key::Object(object.clone()))? else { return None };
     let value = match content {
-        Object::Namespace(namespace) => {
-            publish(osm_mesh::namespace(namespace, &options.mesh_name), reader).map(Value::Namespace)
+        Object::Namespace(it) => publish(osm_mesh::namespace(it, &options.mesh_name), reader).map(Value::Namespace),
+        Object::Service(it) => publish(osm_mesh::service(it), reader).map(|facts| service(object, facts, reader)),
+        Object::EndpointSlice(it) => {
+            publish(osm_mesh::endpoint_slice(it), reader).map(|facts| endpoint_slice(object, facts, reader))
         }
-        Object::Service(service) => {
-            let facts = publish(osm_mesh::service(service), reader).map(Arc::new);
-            facts.map(|facts| {
-                reader.spawn(Key::Service(facts.id.clone()));
-                reader.spawn(Key::Endpoints(facts.id.clone()));
-                reader.spawn(Key::IdentitiesOf(facts.id.clone()));
-                reader.spawn(Key::Routing(facts.id.clone()));
-                reader.spawn(Key::Permissive(facts.id.namespace.clone()));
-                reader.spawn(Key::Exposure(facts.id.clone()));
-                reader.spawn(Key::Outside(object.clone()));
-                if let osm_model::Addressing::ClusterIp(addresses) = &facts.addressing {
-                    for address in addresses {
-                        reader.contribute(
-                            Key::ClusterIpRanges,
-                            Item::Range(surroundings(*address)),
-                            ItemValue::Present,
-                        );
-                    }
-                }
-                Value::ServiceFacts(facts)
-            })
+        Object::Pod(it) => publish(osm_mesh::pod(it), reader).map(|facts| pod(facts, reader)),
+        Object::ServiceAccount(_) => service_account(object, reader),
+        Object::MeshConfig(it) => mesh_config(object, it, options, reader),
+        Object::MeshRootCertificate(it) => {
+            publish(osm_mesh::mesh_root_certificate(it), reader).map(|()| Value::Present)
         }
-        Object::EndpointSlice(slice) => {
-            let facts = publish(osm_mesh::endpoint_slice(slice), reader).map(Arc::new);
-            facts.map(|facts| {
-                let name = object.name.as_str().into();
-                reader.contribute(
-                    Key::SlicesOf(facts.service.clone()),
-                    Item::Name(name),
-                    ItemValue::Slice(Arc::clone(&facts)),
-                );
-                Value::Slice(facts)
-            })
-        }
-        Object::Pod(pod) => {
-            let facts = publish(osm_mesh::pod(pod), reader).map(Arc::new);
-            facts.map(|facts| {
-                reader.spawn(Key::Workload(facts.identity.clone()));
-                for address in &facts.addresses {
-                    let identity = ItemValue::Identity(facts.identity.clone());
-                    reader.contribute(Key::PodsByAddress, Item::Address(*address), identity);
-                }
-                Value::Pod(facts)
-            })
-        }
-        Object::ServiceAccount(_) => {
-            let identity = Identity::new(&object.namespace, &object.name);
-            identity.ok().map(|identity| {
-                reader.spawn(Key::Workload(identity));
-                Value::Present
-            })
-        }
-        Object::MeshConfig(config) => mesh_config(object, config, options, reader),
-        Object::TrafficTarget(target) => publish(osm_mesh::traffic_target(target), reader).map(|facts| {
+        Object::TrafficTarget(it) => publish(osm_mesh::traffic_target(it), reader).map(|facts| {
             reader.spawn(Key::Grant(object.clone()));
             Value::Target(Arc::new(facts))
         }),
-        Object::HttpRouteGroup(group) => {
-            publish(osm_mesh::http_route_group(group), reader).map(|facts| Value::RouteGroup(Arc::new(facts)))
+        Object::HttpRouteGroup(it) => {
+            publish(osm_mesh::http_route_group(it), reader).map(|facts| Value::RouteGroup(Arc::new(facts)))
         }
-        Object::TcpRoute(route) => {
-            publish(osm_mesh::tcp_route(route), reader).map(|facts| Value::TcpRoute(Arc::new(facts)))
+        Object::TcpRoute(it) => publish(osm_mesh::tcp_route(it), reader).map(|facts| Value::TcpRoute(Arc::new(facts))),
+        Object::TrafficSplit(it) => {
+            publish(osm_mesh::traffic_split(it), reader).map(|facts| traffic_split(object, facts, reader))
         }
-        Object::TrafficSplit(split) => {
-            let facts = publish(osm_mesh::traffic_split(split), reader).map(Arc::new);
-            facts.map(|facts| {
-                let item = Item::Aged(facts.created, object.name.as_str().into());
-                reader.contribute(Key::SplitsOf(facts.apex.clone()), item, ItemValue::Split(Arc::clone(&facts)));
-                Value::Split(facts)
-            })
-        }
-        _ => None,
+        // Written by the control plane, never read.
+        Object::ProxySnapshot(_) => None,
     };
     Some(value.unwrap_or(Value::Present))
+}
+
+fn service(object: &ObjectRef, facts: ServiceFacts, reader: &mut MeshReader<'_>) -> Value {
+    let id = &facts.id;
+    for key in [
+        Key::Service(id.clone()),
+        Key::Endpoints(id.clone()),
+        Key::IdentitiesOf(id.clone()),
+        Key::Routing(id.clone()),
+        Key::Permissive(id.namespace.clone()),
+        Key::Exposure(id.clone()),
+        Key::Outside(object.clone()),
+    ] {
+        reader.spawn(key);
+    }
+    if let Addressing::ClusterIp(addresses) = &facts.addressing {
+        for address in addresses {
+            reader.contribute(Key::ClusterIpRanges, Item::Range(surroundings(*address)), ItemValue::Present);
+        }
+    }
+    Value::ServiceFacts(Arc::new(facts))
+}
+
+fn endpoint_slice(object: &ObjectRef, facts: SliceFacts, reader: &mut MeshReader<'_>) -> Value {
+    let (index, facts) = (Key::SlicesOf(facts.service.clone()), Arc::new(facts));
+    reader.contribute(index, Item::Name(object.name.as_str().into()), ItemValue::Slice(Arc::clone(&facts)));
+    Value::Slice(facts)
+}
+
+fn pod(facts: PodFacts, reader: &mut MeshReader<'_>) -> Value {
+    reader.spawn(Key::Workload(facts.identity.clone()));
+    for address in &facts.addresses {
+        let identity = ItemValue::Identity(facts.identity.clone());
+        reader.contribute(Key::PodsByAddress, Item::Address(*address), identity);
+    }
+    Value::Pod(Arc::new(facts))
+}
+
+fn service_account(object: &ObjectRef, reader: &mut MeshReader<'_>) -> Option<Value> {
+    let identity = Identity::new(&object.namespace, &object.name).ok()?;
+    reader.spawn(Key::Workload(identity));
+    Some(Value::Present)
+}
+
+fn traffic_split(object: &ObjectRef, facts: SplitFacts, reader: &mut MeshReader<'_>) -> Value {
+    let (index, facts) = (Key::SplitsOf(facts.apex.clone()), Arc::new(facts));
+    let item = Item::Aged(facts.created, object.name.as_str().into());
+    reader.contribute(index, item, ItemValue::Split(Arc::clone(&facts)));
+    Value::Split(facts)
 }
 
 /// Publishes the findings and passes on what is usable.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use osm_mesh::Grant;
-use osm_model::{HttpRule, Identity, InboundPolicy, InboundPort, InboundView, ObjectId, Origin, Protocol, ServiceId, TcpRule};
+use osm_model::{
+    HttpRule, Identity, InboundPolicy, InboundPort, InboundView, ObjectId, Origin, Protocol, ServiceId, TcpRule,
+};
 
 use crate::program::{MeshReader, is_permissive, mesh_service, settings};
 use crate::value::{ItemValue, Value};

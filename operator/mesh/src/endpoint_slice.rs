@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
+use osm_api::EndpointSliceReason;
 use osm_model::{EndpointReadiness, ServiceId};
 
 use crate::parsed::{Parsed, Report};
@@ -43,7 +44,7 @@ pub fn endpoint_slice(object: &EndpointSlice) -> Parsed<SliceFacts> {
         Some(Ok(service)) if object.address_type != "FQDN" => service,
         Some(Err(error)) => {
             let field = format!("metadata.labels[{SERVICE_NAME_LABEL}]");
-            report.refuse(field, "InvalidName", error.to_string(), "name the Service it belongs to");
+            report.refuse(field, EndpointSliceReason::InvalidField, error.to_string(), "name the Service it belongs to");
             return report.finish(None);
         }
         Some(Ok(_)) | None => return report.finish(None),
@@ -60,7 +61,7 @@ pub fn endpoint_slice(object: &EndpointSlice) -> Parsed<SliceFacts> {
             }
             _ => report.refuse(
                 format!("ports[{index}].port"),
-                "InvalidPort",
+                EndpointSliceReason::InvalidPort,
                 format!("{number} is not a port number"),
                 "use a number from 1 to 65535",
             ),
@@ -81,7 +82,7 @@ fn slice_address(index: usize, endpoint: &SliceEndpoint, report: &mut Report) ->
     let text = endpoint.addresses.first()?;
     let Ok(address) = text.parse() else {
         let message = format!("{text:?} is not an IP address");
-        report.refuse(format!("endpoints[{index}].addresses[0]"), "InvalidAddress", message, "write an IP address");
+        report.refuse(format!("endpoints[{index}].addresses[0]"), EndpointSliceReason::InvalidAddress, message, "write an IP address");
         return None;
     };
     let conditions = endpoint.conditions.as_ref();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use osm_api::{HttpMethod, HttpRouteGroup};
+use osm_api::{HttpMethod, HttpRouteGroup, HttpRouteGroupReason};
 use osm_model::{HeaderMatch, HttpMatch, Method, Origin, PathMatch};
 
 use crate::parsed::{Parsed, Report};
@@ -33,11 +33,15 @@ pub fn http_route_group(object: &HttpRouteGroup) -> Parsed<RouteGroupFacts> {
     let mut report = Report::of(object);
     let mut names = BTreeSet::new();
     let mut matches = Vec::new();
+    if object.spec.matches.is_empty() {
+        let message = "no match is given, so no request is described";
+        report.warn("spec.matches", HttpRouteGroupReason::NoMatches, message, "describe requests, or delete the object");
+    }
     for (index, entry) in object.spec.matches.iter().enumerate() {
         let field = format!("spec.matches[{index}]");
         if !names.insert(entry.name.as_str()) {
             let message = format!("{:?} names more than one match, only the first counts", entry.name);
-            report.refuse(format!("{field}.name"), "DuplicateName", message, "give each match a name of its own");
+            report.refuse(format!("{field}.name"), HttpRouteGroupReason::DuplicateMatch, message, "give each match a name of its own");
             continue;
         }
         let path = entry
@@ -80,7 +84,7 @@ fn expression(field: &str, text: &str, report: &mut Report) -> Option<Arc<str>> 
             let reason = reason.lines().last().unwrap_or("it cannot be parsed").trim();
             report.refuse(
                 field,
-                "InvalidRegex",
+                HttpRouteGroupReason::InvalidRegex,
                 format!("{text:?} is not a regular expression: {reason}"),
                 "write an RE2 expression, which has no look-around and no back-references",
             );
@@ -108,7 +112,7 @@ fn headers<'a>(
         if !legal && !matches!(lower.as_str(), ":authority" | ":method" | ":path" | ":scheme") {
             report.refuse(
                 path,
-                "InvalidHeaderName",
+                HttpRouteGroupReason::InvalidHeaderName,
                 format!("{name:?} is not a header name"),
                 "use letters, digits and '-'",
             );

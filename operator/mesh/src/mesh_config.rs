@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use osm_api::{LocalProxyMode as ApiLocalProxyMode, MeshConfig, TlsProtocolVersion};
+use osm_api::{LocalProxyMode as ApiLocalProxyMode, MeshConfig, MeshConfigReason, TlsProtocolVersion};
 use osm_model::{
     AccessLog, Egress, ExternalAuthorization, LocalProxyMode, MeshSettings, Origin, TlsParameters, TlsVersion, Tracing,
     TrustDomain,
@@ -30,7 +30,7 @@ pub fn mesh_config(object: &MeshConfig) -> Parsed<MeshConfigFacts> {
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let spec = &object.spec;
     for complaint in spec.complaints() {
-        report.complain(complaint);
+        report.complain(MeshConfigReason::ValueReplaced, complaint);
     }
     let sidecar = &spec.sidecar;
     let (minimum, maximum) =
@@ -38,7 +38,7 @@ pub fn mesh_config(object: &MeshConfig) -> Parsed<MeshConfigFacts> {
     if minimum != TlsVersion::Auto && maximum != TlsVersion::Auto && minimum > maximum {
         report.warn(
             "spec.sidecar.tlsMinProtocolVersion",
-            "InvalidRange",
+            MeshConfigReason::TlsVersionsConflict,
             "the lowest TLS version is above the highest, so no two sidecars can talk",
             "lower tlsMinProtocolVersion or raise tlsMaxProtocolVersion",
         );

@@ -1,6 +1,7 @@
 //! Namespaces: which are in the mesh, and which are permissive whatever the mesh is.
 
 use k8s_openapi::api::core::v1::Namespace;
+use osm_api::NamespaceReason;
 use osm_model::ObjectId;
 
 use crate::parsed::{Parsed, Report};
@@ -47,7 +48,7 @@ pub fn namespace(object: &Namespace, mesh_name: &str) -> Parsed<NamespaceFacts> 
         Some((value, None)) => {
             report.refuse(
                 format!("metadata.annotations[{PERMISSIVE_ANNOTATION}]"),
-                "InvalidValue",
+                NamespaceReason::InvalidField,
                 format!("{value:?} is neither on nor off, the mesh-wide mode applies"),
                 "use enabled, yes or true, or disabled, no or false",
             );

@@ -48,39 +48,39 @@ impl Report {
     pub fn refuse(
         &mut self,
         field: impl Into<Arc<str>>,
-        reason: &'static str,
+        reason: impl Into<&'static str>,
         message: impl Into<Arc<str>>,
         remedy: impl Into<Arc<str>>,
     ) {
-        self.add(Aspect::Accepted, Severity::Error, field.into(), reason, message.into(), remedy.into());
+        self.add(Aspect::Accepted, Severity::Error, field.into(), reason.into(), message.into(), remedy.into());
     }
 
     /// Something that `field` refers to is missing or unsuitable.
     pub fn dangling(
         &mut self,
         field: impl Into<Arc<str>>,
-        reason: &'static str,
+        reason: impl Into<&'static str>,
         message: impl Into<Arc<str>>,
         remedy: impl Into<Arc<str>>,
     ) {
-        self.add(Aspect::ResolvedRefs, Severity::Error, field.into(), reason, message.into(), remedy.into());
+        self.add(Aspect::ResolvedRefs, Severity::Error, field.into(), reason.into(), message.into(), remedy.into());
     }
 
     /// Works, but probably not as meant.
     pub fn warn(
         &mut self,
         field: impl Into<Arc<str>>,
-        reason: &'static str,
+        reason: impl Into<&'static str>,
         message: impl Into<Arc<str>>,
         remedy: impl Into<Arc<str>>,
     ) {
-        self.add(Aspect::Accepted, Severity::Warning, field.into(), reason, message.into(), remedy.into());
+        self.add(Aspect::Accepted, Severity::Warning, field.into(), reason.into(), message.into(), remedy.into());
     }
 
     /// A value that the API accepts and the mesh cannot use.
-    pub fn complain(&mut self, complaint: osm_api::Complaint) {
+    pub fn complain(&mut self, reason: impl Into<&'static str>, complaint: osm_api::Complaint) {
         let message = format!("{:?} {}", complaint.value, complaint.problem);
-        self.refuse(complaint.field, "InvalidValue", message, complaint.remedy);
+        self.refuse(complaint.field, reason, message, complaint.remedy);
     }
 
     /// Ends the report with what is usable.

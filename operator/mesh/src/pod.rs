@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use osm_api::PodReason;
 use osm_model::Identity;
 
 use crate::parsed::{Parsed, Report};
@@ -35,7 +36,7 @@ pub fn pod(object: &Pod) -> Parsed<PodFacts> {
         Ok(identity) => identity,
         Err(error) => {
             let remedy = "name a ServiceAccount of the Pod's namespace";
-            report.refuse("spec.serviceAccountName", "InvalidName", error.to_string(), remedy);
+            report.refuse("spec.serviceAccountName", PodReason::InvalidField, error.to_string(), remedy);
             return report.finish(None);
         }
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use osm_api::ServiceReason;
 use osm_model::{Addressing, MeshPort, MeshService, Protocol, ServiceId};
 
 use crate::endpoint_slice::SliceFacts;
@@ -42,7 +43,7 @@ pub fn service(object: &Service) -> Parsed<ServiceFacts> {
     let id = match ServiceId::new(namespace, name) {
         Ok(id) => id,
         Err(error) => {
-            report.refuse("metadata.name", "InvalidName", error.to_string(), "rename the Service");
+            report.refuse("metadata.name", ServiceReason::InvalidField, error.to_string(), "rename the Service");
             return report.finish(None);
         }
     };
@@ -78,7 +79,7 @@ fn addressing(object: &Service, report: &mut Report) -> Option<Addressing> {
             Ok(address) => addresses.push(address),
             Err(_) => report.refuse(
                 "spec.clusterIPs",
-                "InvalidAddress",
+                ServiceReason::InvalidAddress,
                 format!("{text:?} is not an IP address"),
                 "let the API server assign the ClusterIP, or write an address",
             ),
@@ -86,16 +87,15 @@ fn addressing(object: &Service, report: &mut Report) -> Option<Addressing> {
     }
     addresses.sort();
     addresses.dedup();
-    if addresses.is_empty() {
+    if texts.iter().all(String::is_empty) {
         report.warn(
             "spec.clusterIP",
-            "NoClusterIP",
+            ServiceReason::NoClusterIp,
             "the Service has no ClusterIP yet, so no client can address it",
             "give it a clusterIP, or None for a headless Service",
         );
-        return None;
     }
-    Some(Addressing::ClusterIp(addresses))
+    (!addresses.is_empty()).then_some(Addressing::ClusterIp(addresses))
 }
 
 fn port_facts(index: usize, port: &ServicePort, report: &mut Report) -> Option<PortFacts> {
@@ -113,7 +113,7 @@ fn port_number(field: &str, value: i32, report: &mut Report) -> Option<u16> {
     let number = u16::try_from(value).ok().filter(|number| *number > 0);
     if number.is_none() {
         let message = format!("{value} is not a port number");
-        report.refuse(field, "InvalidPort", message, "use a number from 1 to 65535");
+        report.refuse(field, ServiceReason::InvalidPort, message, "use a number from 1 to 65535");
     }
     number
 }
@@ -125,7 +125,7 @@ fn protocol(field: &str, port: &ServicePort, report: &mut Report) -> Protocol {
         return app_protocol(value).unwrap_or_else(|| {
             report.warn(
                 format!("{field}.appProtocol"),
-                "UnknownProtocol",
+                ServiceReason::UnknownProtocol,
                 format!("{value:?} is not a protocol the mesh understands, the port is carried as tcp"),
                 "use http, grpc, tcp or tcp-server-first",
             );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use osm_api::TcpRoute;
+use osm_api::{TcpRoute, TcpRouteReason};
 use osm_model::Origin;
 
 use crate::parsed::{Parsed, Report};
@@ -41,7 +41,7 @@ pub fn tcp_route(object: &TcpRoute) -> Parsed<TcpRouteFacts> {
     let written = &object.spec.matches;
     let (good, complaints) = written.ports();
     for complaint in complaints {
-        report.complain(complaint);
+        report.complain(TcpRouteReason::InvalidPort, complaint);
     }
     let ports = match written.ports.is_empty() {
         true => TcpPorts::Any,

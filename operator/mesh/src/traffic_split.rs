@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use osm_api::TrafficSplit;
+use osm_api::{TrafficSplit, TrafficSplitReason};
 use osm_model::{Backend, Finding, HttpMatch, MeshService, Origin, ServiceId, SplitRule, TrafficRouting};
 
 use crate::http_route_group::RouteGroupFacts;
@@ -35,18 +35,18 @@ pub fn traffic_split(object: &TrafficSplit) -> Parsed<SplitFacts> {
         let Some(id) = service(&format!("{field}.service"), namespace, &backend.service, &mut report) else { continue };
         if backends.iter().any(|(_, known, _)| *known == id) {
             let message = format!("{id} is named by an earlier backend, this entry is left out");
-            report.refuse(format!("{field}.service"), "DuplicateBackend", message, "name each backend once");
+            report.refuse(format!("{field}.service"), TrafficSplitReason::DuplicateBackend, message, "name each backend once");
             continue;
         }
         match backend.weight(index) {
             Ok(weight) => backends.push((index, id, weight)),
-            Err(complaint) => report.complain(complaint),
+            Err(complaint) => report.complain(TrafficSplitReason::InvalidWeight, complaint),
         }
     }
     if backends.iter().all(|(_, _, weight)| *weight == 0) {
         report.refuse(
             "spec.backends",
-            "NoWeight",
+            TrafficSplitReason::NoWeight,
             "the weights of the usable backends sum to 0, the split has no effect",
             "give at least one backend a weight above 0",
         );
@@ -66,7 +66,7 @@ fn service(field: &str, namespace: &str, text: &str, report: &mut Report) -> Opt
     if named != namespace || labels.next().is_some_and(|label| label != "svc") {
         report.refuse(
             field,
-            "CrossNamespace",
+            TrafficSplitReason::NamespaceMismatch,
             format!("{text:?} is not a Service of the object's namespace, {namespace:?}"),
             "name a Service of the same namespace, as svc, svc.ns or its full name",
         );
@@ -75,7 +75,7 @@ fn service(field: &str, namespace: &str, text: &str, report: &mut Report) -> Opt
     match ServiceId::new(namespace, name) {
         Ok(id) => Some(id),
         Err(error) => {
-            report.refuse(field, "InvalidName", error.to_string(), "name an existing Service");
+            report.refuse(field, TrafficSplitReason::InvalidField, error.to_string(), "name an existing Service");
             None
         }
     }
@@ -112,7 +112,7 @@ pub fn routing(
             Some(service) => services.push((*index, service, *weight)),
             None => report.dangling(
                 format!("spec.backends[{index}].service"),
-                "BackendNotFound",
+                TrafficSplitReason::BackendNotFound,
                 format!("there is no Service {id} in the mesh, its share goes to the other backends"),
                 "create the Service, or correct the name",
             ),
@@ -129,7 +129,7 @@ pub fn routing(
                 }
                 None => report.dangling(
                     format!("spec.backends[{index}].service"),
-                    "BackendPortNotFound",
+                    TrafficSplitReason::PortMismatch,
                     format!("{} has no port {}, which {} has", service.id, port.port, apex.id),
                     "give the backend the port of the apex Service",
                 ),
@@ -142,7 +142,7 @@ pub fn routing(
     }
     if routes.is_empty() {
         let message = "no backend can take traffic, the apex Service serves its own";
-        report.dangling("spec.backends", "NoBackends", message, "name backends that exist and share a port");
+        report.dangling("spec.backends", TrafficSplitReason::NoBackends, message, "name backends that exist and share a port");
     }
     (routes, report.into_findings())
 }
@@ -156,7 +156,7 @@ fn split_matches(facts: &SplitFacts, references: &SplitReferences<'_>, report: &
             Some(group) => matches.extend(group.matches.iter().map(|entry| entry.matches.clone())),
             None => report.dangling(
                 format!("spec.matches[{index}].name"),
-                "RouteNotFound",
+                TrafficSplitReason::RouteNotFound,
                 format!("there is no usable HTTPRouteGroup {name:?} in the namespace"),
                 "create it, or correct the name",
             ),
@@ -190,9 +190,9 @@ fn report_chain(
     let remedy = "split the traffic of one apex Service among Services that are not split themselves";
     if cycle {
         let message = format!("{backend} is split by {}, which leads back to {}", next.origin.object, facts.apex);
-        report.warn(field, "SplitCycle", format!("{message}; splits of backends are not followed"), remedy);
+        report.warn(field, TrafficSplitReason::Cycle, format!("{message}; splits of backends are not followed"), remedy);
     } else {
         let message = format!("{backend} is split by {}; splits of backends are not followed", next.origin.object);
-        report.warn(field, "BackendIsApex", message, remedy);
+        report.warn(field, TrafficSplitReason::BackendIsDivided, message, remedy);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use osm_api::{TrafficTarget, TrafficTargetRuleKind};
+use osm_api::{TrafficTarget, TrafficTargetReason, TrafficTargetRuleKind};
 use osm_model::{Finding, HttpRule, Identity, Origin};
 
 use crate::http_route_group::RouteGroupFacts;
@@ -74,7 +74,7 @@ pub fn traffic_target(object: &TrafficTarget) -> Parsed<TargetFacts> {
     if destination_namespace != namespace {
         report.refuse(
             "spec.destination.namespace",
-            "CrossNamespace",
+            TrafficTargetReason::NamespaceMismatch,
             format!("{destination_namespace:?} is not the namespace of the object, {namespace:?}"),
             "create the TrafficTarget in the namespace of its destination",
         );
@@ -89,7 +89,7 @@ pub fn traffic_target(object: &TrafficTarget) -> Parsed<TargetFacts> {
         sources.extend(identity(&field, &source.kind, source_namespace, &source.name, &mut report));
     }
     if sources.is_empty() {
-        report.warn("spec.sources", "NoSources", "no source is named, so nobody is admitted", "name who may call");
+        report.warn("spec.sources", TrafficTargetReason::NoSources, "no source is named, so nobody is admitted", "name who may call");
     }
     let rules = rules(object, &mut report);
     let value = destination.zip(rules).map(|(destination, rules)| {
@@ -102,13 +102,13 @@ pub fn traffic_target(object: &TrafficTarget) -> Parsed<TargetFacts> {
 fn identity(field: &str, kind: &str, namespace: &str, name: &str, report: &mut Report) -> Option<Identity> {
     if kind != "ServiceAccount" {
         let message = format!("{kind:?} is not a kind of identity the mesh knows");
-        report.refuse(format!("{field}.kind"), "UnsupportedKind", message, "use ServiceAccount");
+        report.refuse(format!("{field}.kind"), TrafficTargetReason::UnsupportedIdentityKind, message, "use ServiceAccount");
         return None;
     }
     match Identity::new(namespace, name) {
         Ok(identity) => Some(identity),
         Err(error) => {
-            report.refuse(format!("{field}.name"), "InvalidName", error.to_string(), "name an existing ServiceAccount");
+            report.refuse(format!("{field}.name"), TrafficTargetReason::InvalidField, error.to_string(), "name an existing ServiceAccount");
             None
         }
     }
@@ -117,7 +117,7 @@ fn identity(field: &str, kind: &str, namespace: &str, name: &str, report: &mut R
 fn rules(object: &TrafficTarget, report: &mut Report) -> Option<Vec<(usize, RuleReference)>> {
     let written = &object.spec.rules;
     if written.is_empty() {
-        report.refuse("spec.rules", "NoRules", "no rule is given, so nothing is allowed", "refer to a route object");
+        report.refuse("spec.rules", TrafficTargetReason::NoRules, "no rule is given, so nothing is allowed", "refer to a route object");
         return None;
     }
     let mut rules = Vec::new();
@@ -132,7 +132,7 @@ fn rules(object: &TrafficTarget, report: &mut Report) -> Option<Vec<(usize, Rule
             TrafficTargetRuleKind::UdpRoute => {
                 report.refuse(
                     format!("spec.rules[{index}].kind"),
-                    "UnsupportedKind",
+                    TrafficTargetReason::UnsupportedRuleKind,
                     "UDPRoute is not a kind of rule the mesh can enforce, the whole object is refused",
                     "use HTTPRouteGroup or TCPRoute",
                 );
@@ -188,7 +188,7 @@ fn http_rules(
         if !group.matches.iter().any(|entry| entry.name == *name) {
             report.dangling(
                 format!("{field}.matches[{position}]"),
-                "MatchNotFound",
+                TrafficTargetReason::MatchNotFound,
                 format!("{} has no usable match {name:?}", group.origin.object),
                 "name a match of the HTTPRouteGroup, or leave matches out for all of them",
             );
@@ -208,7 +208,7 @@ fn http_rules(
 fn missing(field: &str, kind: &str, name: &str, report: &mut Report) {
     report.dangling(
         format!("{field}.name"),
-        "RouteNotFound",
+        TrafficTargetReason::RouteNotFound,
         format!("there is no usable {kind} {name:?} in the namespace"),
         "create it, or correct the name",
     );
