@@ -56,7 +56,6 @@ pub struct Stream {
     interest: Vec<InterestChange>,
     stall: Option<Stall>,
     synced: Option<Epoch>,
-    announced: Option<Epoch>,
 }
 
 /// What waits, what it waits for, and how far that has come.
@@ -97,7 +96,6 @@ impl Stream {
             interest: Vec::new(),
             stall: None,
             synced: None,
-            announced: None,
         }
     }
 
@@ -259,8 +257,8 @@ impl Stream {
         }
     }
 
-    /// The epoch of the snapshot of which the client has acknowledged everything, removals included, if it is the
-    /// latest this stream was given.
+    /// The epoch of the newest snapshot of which the client has acknowledged everything it had asked for, removals included.
+    /// It never goes back: a name asked for later is on its way, but takes nothing away from what was acknowledged.
     #[must_use]
     pub const fn synced(&self) -> Option<Epoch> {
         self.synced
@@ -413,9 +411,8 @@ impl Stream {
                     || (sub_stream.is_synced()
                         && sub_stream.base.as_ref().is_some_and(|base| base.epoch == latest.epoch))
             });
-        self.synced = synced.then_some(latest.epoch);
-        if synced && self.announced < self.synced {
-            self.announced = self.synced;
+        if synced && self.synced < Some(latest.epoch) {
+            self.synced = Some(latest.epoch);
             self.events.push(Event::Synced { epoch: latest.epoch });
         }
     }

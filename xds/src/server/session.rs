@@ -334,9 +334,15 @@ impl Serving {
         }
     }
 
-    /// Passes the stream's events on, with no lock held.
+    /// Passes the stream's events on, with no lock held. Who hears that the stream is synced and looks, finds it so.
     fn observe(&self, server: &Server) {
-        let events = self.client.stream.lock().take_events();
+        let (events, synced) = {
+            let mut stream = self.client.stream.lock();
+            (stream.take_events(), stream.synced())
+        };
+        if !events.is_empty() {
+            self.client.subscriber.set_synced(synced);
+        }
         for event in events {
             server.inner.policy.observe(&self.client.identity, event);
         }

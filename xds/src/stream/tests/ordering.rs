@@ -205,7 +205,7 @@ fn synced_is_announced_once_everything_is_acknowledged() {
     fixture.publish([routes("r", 1)]);
     let answer = fixture.expect();
     fixture.expect_silence();
-    assert_eq!(fixture.stream.synced(), None);
+    assert_eq!(fixture.stream.synced(), Some(epoch), "what was acknowledged stays acknowledged");
     fixture.ack(&answer);
     let removal = fixture.expect();
     assert!(!fixture.events().iter().any(|event| matches!(event, Event::Synced { .. })));
@@ -214,6 +214,20 @@ fn synced_is_announced_once_everything_is_acknowledged() {
     let next = crate::Epoch(epoch.0 + 1);
     assert_eq!(fixture.stream.synced(), Some(next));
     assert!(fixture.events().contains(&Event::Synced { epoch: next }));
+}
+
+#[test]
+fn a_name_asked_for_later_takes_nothing_away_from_what_was_acknowledged() {
+    let mut fixture = everything();
+    let epoch = fixture.stream.synced();
+    assert!(epoch.is_some());
+    fixture.delta(&RouteConfiguration, &["another"], &[]);
+    let answer = fixture.expect();
+    assert_eq!(fixture.stream.synced(), epoch);
+    fixture.ack(&answer);
+    fixture.expect_silence();
+    assert_eq!(fixture.stream.synced(), epoch);
+    assert!(!fixture.events().iter().any(|event| matches!(event, Event::Synced { .. })), "nothing new is synced");
 }
 
 #[test]
