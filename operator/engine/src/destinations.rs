@@ -81,20 +81,22 @@ pub(crate) fn exact_listener(
     reader: &mut MeshReader<'_>,
 ) -> Option<Value> {
     let destination = destination(id, port, reachable, reader)?;
-    let addresses: Vec<IpAddr> = match &destination.service.addressing {
+    let Some(Value::Sockets(own)) = reader.get(&Key::OwnSockets(id.clone())) else { return None };
+    let own = own.get(&port)?;
+    let sockets: BTreeSet<(IpAddr, u16)> = match &destination.service.addressing {
         Addressing::ClusterIp(_) if destination.port.protocol.is_http() => return None,
-        Addressing::ClusterIp(addresses) => addresses.clone(),
+        Addressing::ClusterIp(_) => own.clone(),
         Addressing::Headless => {
             let endpoints = service_endpoints(id, port, reader).iter();
             let usable = endpoints.filter(|endpoint| {
                 endpoint.readiness != EndpointReadiness::NotReady && destination.reachable.admits(endpoint)
             });
             let addresses: BTreeSet<IpAddr> = usable.map(|endpoint| endpoint.address).collect();
-            addresses.into_iter().collect()
+            own.iter().filter(|(address, _)| addresses.contains(address)).copied().collect()
         }
     };
     let routing = routing(id, port, reader);
-    osm_translate::exact_listener(&destination, &addresses, &routing, settings(reader)?).map(one)
+    osm_translate::exact_listener_at(&destination, &sockets, &routing, settings(reader)?).map(one)
 }
 
 fn routes(id: &ServiceId, port: u16, reader: &mut MeshReader<'_>) -> Option<DestinationRoutes> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use osm_api::{Object, ObjectRef};
+use osm_api::{MeshConfigReason, Object, ObjectRef};
 use osm_mesh::{Parsed, PodFacts, ServiceFacts, SliceFacts, SplitFacts};
 use osm_model::{Addressing, Identity};
 
@@ -32,6 +32,7 @@ pub(crate) fn facts(object: &ObjectRef, reader: &mut MeshReader<'_>) -> Option<V
         }
         Object::TrafficTarget(it) => publish(osm_mesh::traffic_target(it), reader).map(|facts| {
             reader.spawn(Key::Grant(object.clone()));
+            reader.spawn(Key::GrantReferences(object.clone()));
             Value::Target(Arc::new(facts))
         }),
         Object::HttpRouteGroup(it) => {
@@ -57,11 +58,17 @@ fn service(object: &ObjectRef, facts: ServiceFacts, reader: &mut MeshReader<'_>)
         Key::Permissive(id.namespace.clone()),
         Key::Exposure(id.clone()),
         Key::Outside(object.clone()),
+        Key::HeadlessSockets(id.clone()),
+        Key::OwnSockets(id.clone()),
     ] {
         reader.spawn(key);
     }
     if let Addressing::ClusterIp(addresses) = &facts.addressing {
         for address in addresses {
+            for port in &facts.ports {
+                let claim = ItemValue::Claim(id.clone(), port.port);
+                reader.contribute(Key::Sockets, Item::Socket(*address, port.port), claim);
+            }
             reader.contribute(Key::ClusterIpRanges, Item::Range(surroundings(*address)), ItemValue::Present);
         }
     }
@@ -93,6 +100,7 @@ fn traffic_split(object: &ObjectRef, facts: SplitFacts, reader: &mut MeshReader<
     let (index, facts) = (Key::SplitsOf(facts.apex.clone()), Arc::new(facts));
     let item = Item::Aged(facts.created, object.name.as_str().into());
     reader.contribute(index, item, ItemValue::Split(Arc::clone(&facts)));
+    reader.spawn(Key::SplitReferences(object.clone()));
     Value::Split(facts)
 }
 
@@ -114,7 +122,7 @@ fn mesh_config(
         let id = object_id(object);
         let mut findings = osm_mesh::Report::new(id, config.metadata.generation.unwrap_or_default());
         let message = format!("only {expected} is read, this object has no effect");
-        findings.warn("metadata.name", "NotTheMeshConfig", message, "move its settings there and delete it");
+        findings.warn("metadata.name", MeshConfigReason::NotInUse, message, "move its settings there and delete it");
         report(findings.into_findings(), reader);
         return None;
     }

@@ -59,6 +59,11 @@ pub enum Key {
     /// Index, output: the workload identities of the mesh.
     Workloads,
 
+    /// The addresses on which a headless Service answers, claimed for it.
+    HeadlessSockets(ServiceId),
+    /// Index: which Service answers on an address and port. A ClusterIP's owner comes before a headless Service, whose
+    /// addresses are whatever its slices say; then the smaller name.
+    Sockets,
     /// Whether a namespace is open to every workload.
     Permissive(NamespaceName),
     /// Which identities are behind a Service.
@@ -69,6 +74,13 @@ pub enum Key {
     ServicesOf(Identity),
     /// Index: port numbers of meshed HTTP services.
     HttpPorts,
+
+    /// Of the addresses on which a Service answers, those that no other Service has.
+    OwnSockets(ServiceId),
+    /// What a TrafficTarget names exists.
+    GrantReferences(ObjectRef),
+    /// The Service that a TrafficSplit divides exists.
+    SplitReferences(ObjectRef),
 
     /// A Service of a permissive namespace, open to every workload.
     Exposure(ServiceId),
@@ -128,12 +140,17 @@ impl Key {
             Self::Grant(_) | Self::Workload(_) => derived(2),
             Self::Settings | Self::Service(_) | Self::Endpoints(_) => derived(3),
             Self::GrantsTo(_) | Self::GrantsFrom(_) | Self::Workloads => index(3),
-            Self::Permissive(_) | Self::IdentitiesOf(_) | Self::Routing(_) => derived(4),
+            Self::Permissive(_)
+            | Self::IdentitiesOf(_)
+            | Self::Routing(_)
+            | Self::HeadlessSockets(_)
+            | Self::GrantReferences(_)
+            | Self::SplitReferences(_) => derived(4),
             Self::ServicesOf(_) | Self::HttpPorts => index(4),
             Self::Exposure(_) => derived(5),
-            Self::ApexesOf(_) => index(5),
+            Self::ApexesOf(_) | Self::Sockets => index(5),
             Self::PermissiveServices => index(6),
-            Self::Reach(_) | Self::Inbound(_) => derived(6),
+            Self::Reach(_) | Self::Inbound(_) | Self::OwnSockets(_) => derived(6),
             Self::Clusters(..)
             | Self::EndpointResource(..)
             | Self::ExactListener(..)
@@ -161,6 +178,8 @@ pub enum Item {
     Range(IpNet),
     /// A port number.
     Port(u16),
+    /// An address and a port number.
+    Socket(IpAddr, u16),
     /// A Service.
     Service(ServiceId),
     /// An identity.

@@ -1,5 +1,6 @@
 //! Stage 8: which layer holds which resources, and how they reach a proxy.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use osm_api::ObjectRef;
@@ -8,6 +9,7 @@ use osm_translate::Resource;
 
 use crate::program::{MeshReader, mesh_service, settings};
 use crate::services::is_meshed;
+use crate::sockets::is_owner;
 use crate::value::{Delivery, DestinationClusters, ItemValue, LayerEntry, Use, Value};
 use crate::{Item, Key, LayerKey};
 
@@ -115,8 +117,12 @@ pub(crate) fn outside(service: &ObjectRef, reader: &mut MeshReader<'_>) -> Optio
             for scope in osm_translate::outside_scopes(&facts.id, addresses, port.port, settings) {
                 shelf.put(&Arc::new(scope), Delivery::Ahead);
             }
-        } else if let Some(listener) = osm_translate::outside_listener(&facts.id, addresses, port.port, settings) {
-            shelf.put(&Arc::new(listener), Delivery::Ahead);
+        } else {
+            let owned = addresses.iter().filter(|address| is_owner(&facts.id, **address, port.port, shelf.reader));
+            let owned: Vec<IpAddr> = owned.copied().collect();
+            if let Some(listener) = osm_translate::outside_listener(&facts.id, &owned, port.port, settings) {
+                shelf.put(&Arc::new(listener), Delivery::Ahead);
+            }
         }
     }
     Some(Value::Present)

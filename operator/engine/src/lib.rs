@@ -18,7 +18,9 @@ mod options;
 mod policies;
 mod program;
 mod reference;
+mod references;
 mod services;
+mod sockets;
 mod value;
 
 pub use engine::{MeshChanges, MeshEngine, ResourceChange};

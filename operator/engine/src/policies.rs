@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use osm_api::{Kind, ObjectRef};
+use osm_api::{Kind, ObjectRef, TrafficSplitReason, TrafficTargetReason};
 use osm_mesh::{AccessMode, Grant, Report, RuleReference, SplitFacts, SplitReferences};
 use osm_model::{Identity, NamespaceName, Origin, Reachable, ServiceId, TrafficRouting};
 
@@ -22,7 +22,7 @@ pub(crate) fn grant(target: &ObjectRef, reader: &mut MeshReader<'_>) -> Option<V
         let mut findings = Report::new(facts.origin.object.clone(), facts.origin.generation);
         findings.warn(
             "metadata.namespace",
-            "NamespaceNotInMesh",
+            TrafficTargetReason::NamespaceNotInMesh,
             format!("the namespace {namespace} is not in the mesh, the object has no effect"),
             "label the namespace openservicemesh.io/monitored-by with the name of the mesh",
         );
@@ -90,7 +90,7 @@ pub(crate) fn routing(apex: &ServiceId, reader: &mut MeshReader<'_>) -> Option<V
             let mut findings = Report::new(other.origin.object.clone(), other.origin.generation);
             findings.refuse(
                 "spec.service",
-                "Conflict",
+                TrafficSplitReason::Conflict,
                 format!("{apex} is already split by {}, which is older", chosen.origin.object),
                 "keep one TrafficSplit for each apex Service",
             );

@@ -6,7 +6,7 @@ use osm_incremental::{Program, Reader, Role};
 use osm_model::{Finding, MeshService, MeshSettings, NamespaceName, ServiceId};
 
 use crate::value::{ItemValue, Value};
-use crate::{Item, Key, destinations, facts, inbound, layers, policies, services};
+use crate::{Item, Key, destinations, facts, inbound, layers, policies, references, services, sockets};
 
 /// The mesh computation. It holds nothing: every result follows from the inputs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,6 +48,10 @@ impl Program for MeshProgram {
             Key::Workload(identity) => policies::workload(identity, reader),
             Key::Permissive(namespace) => policies::permissive(namespace, reader),
             Key::Routing(apex) => policies::routing(apex, reader),
+            Key::HeadlessSockets(id) => sockets::headless_sockets(id, reader),
+            Key::OwnSockets(id) => sockets::own_sockets(id, reader),
+            Key::GrantReferences(target) => references::grant_references(target, reader),
+            Key::SplitReferences(split) => references::split_references(split, reader),
             Key::Exposure(id) => policies::exposure(id, reader),
             Key::AnyPermissive => policies::any_permissive(reader),
             Key::Reach(identity) => policies::reach(identity, reader),
@@ -74,6 +78,7 @@ impl Program for MeshProgram {
             | Key::HeldBack(_)
             | Key::SlicesOf(_)
             | Key::PodsByAddress
+            | Key::Sockets
             | Key::ClusterIpRanges
             | Key::SplitsOf(_)
             | Key::GrantsTo(_)

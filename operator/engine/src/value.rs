@@ -1,6 +1,7 @@
 //! What inputs, nodes and index entries hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use osm_api::Object;
@@ -74,6 +75,8 @@ pub enum Value {
     Identities(Arc<BTreeSet<Identity>>),
     /// Routing by Service port; ports not listed are direct.
     Routing(Arc<BTreeMap<u16, TrafficRouting>>),
+    /// Addresses and port numbers by Service port.
+    Sockets(Arc<BTreeMap<u16, BTreeSet<(IpAddr, u16)>>>),
     /// Yes or no.
     Flag(bool),
     /// What a workload reaches.
@@ -141,6 +144,8 @@ pub enum ItemValue {
     Identity(Identity),
     /// A split.
     Split(Arc<SplitFacts>),
+    /// A Service and its port.
+    Claim(ServiceId, u16),
     /// A grant.
     Grant(Arc<Grant>),
     /// Pods' port numbers by Service port number.

@@ -5,7 +5,7 @@ mod inbound;
 mod metrics;
 mod outbound;
 
-pub use exact::{exact_listener, exact_listener_ports, outside_listener};
+pub use exact::{exact_listener, exact_listener_at, exact_listener_ports, outside_listener};
 pub use inbound::inbound;
 pub use outbound::{outbound_http_listener, outbound_listener};
 

@@ -32,6 +32,16 @@ pub fn exact_listener(
     routing: &TrafficRouting,
     settings: &MeshSettings,
 ) -> Option<Resource> {
+    exact_listener_at(destination, &sockets(addresses, &exact_listener_ports(destination)), routing, settings)
+}
+
+/// The same on just these addresses and ports: where services overlap, some may be left out.
+pub fn exact_listener_at(
+    destination: &Destination,
+    sockets: &BTreeSet<(IpAddr, u16)>,
+    routing: &TrafficRouting,
+    settings: &MeshSettings,
+) -> Option<Resource> {
     let (service, port) = (&destination.service, &destination.port);
     let http = port.protocol.is_http();
     if http && service.addressing != Addressing::Headless {
@@ -39,7 +49,7 @@ pub fn exact_listener(
     }
     let name = naming::exact_listener(&service.id, port);
     let filter = if http { http_filter(destination, settings) } else { tcp_filter(destination, routing, settings) };
-    let listener = on_addresses(name, addresses, &exact_listener_ports(destination), filter)?;
+    let listener = on_addresses(name, sockets, filter)?;
     // The routes of an HTTP listener are elsewhere, so a split does not change it.
     let split = match routing {
         TrafficRouting::Split(rules) if !http => rules.iter().map(|rule| rule.origin.clone()).collect(),
@@ -76,17 +86,20 @@ pub fn outside_listener(
         Egress::Refuse => None,
         Egress::Allow => {
             let name = naming::outside_listener(service, port);
-            let listener = on_addresses(name, addresses, &[port], passthrough(settings))?;
+            let listener = on_addresses(name, &sockets(addresses, &[port]), passthrough(settings))?;
             Some(Resource::new(&listener, [service_origin(service)]))
         }
     }
 }
 
-/// A listener that gives every connection to `filter`; the order of `addresses` does not matter.
-fn on_addresses(name: String, addresses: &[IpAddr], ports: &[u16], filter: Filter) -> Option<Listener> {
-    let sockets: BTreeSet<(IpAddr, u16)> =
-        addresses.iter().flat_map(|address| ports.iter().map(|port| (*address, *port))).collect();
-    let mut sockets = sockets.into_iter();
+/// Every one of `addresses` with every one of `ports`.
+fn sockets(addresses: &[IpAddr], ports: &[u16]) -> BTreeSet<(IpAddr, u16)> {
+    addresses.iter().flat_map(|address| ports.iter().map(|port| (*address, *port))).collect()
+}
+
+/// A listener that gives every connection to `filter`.
+fn on_addresses(name: String, sockets: &BTreeSet<(IpAddr, u16)>, filter: Filter) -> Option<Listener> {
+    let mut sockets = sockets.iter().copied();
     let first = sockets.next()?;
     let chain = FilterChain { name: name.clone(), filters: vec![filter], ..Default::default() };
     Some(Listener {
