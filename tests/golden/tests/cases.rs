@@ -1,4 +1,5 @@
 //! Every case gives what is written, and every snapshot in it is closed under reference.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::LazyLock;
 
