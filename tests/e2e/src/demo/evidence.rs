@@ -9,7 +9,9 @@ use super::record::StageRecord;
 use crate::files::Applied;
 use crate::world::World;
 
-const LOG_LINES: usize = 12;
+const LOG_LINES: usize = 6;
+/// Longer lines, such as those of an access log, are cut.
+const WIDTH: usize = 400;
 
 /// A report for people. What cannot be asked any more is said so in its place.
 pub(super) async fn evidence(world: &mut World, stage: &StageRecord, applied: Option<&Applied>) -> String {
@@ -25,18 +27,17 @@ pub(super) async fn evidence(world: &mut World, stage: &StageRecord, applied: Op
         add(&mut text, "control plane's log", &operator.log_tail(LOG_LINES));
     }
     let wrong = stage.flows.iter().filter(|flow| !flow.ok);
-    let names: BTreeSet<&String> = wrong.flat_map(|flow| [&flow.from, &flow.to]).collect();
-    for name in names {
-        // The service bookstore is two pods.
-        for pod in [name.clone(), format!("{name}-v1"), format!("{name}-v2")] {
-            let Ok(envoy) = world.envoy(&pod) else { continue };
-            let dump = match envoy.config_dump().await {
-                Ok(dump) => excerpt(&dump),
-                Err(error) => format!("{error:#}"),
-            };
-            add(&mut text, &format!("what the sidecar of {pod} has"), &dump);
-            add(&mut text, &format!("log of the sidecar of {pod}"), &envoy.process().log_tail(LOG_LINES));
-        }
+    // The service bookstore is two pods.
+    let pods_of = |name: &String| [name.clone(), format!("{name}-v1"), format!("{name}-v2")];
+    let pods: BTreeSet<String> = wrong.flat_map(|flow| [&flow.from, &flow.to]).flat_map(pods_of).collect();
+    for pod in pods {
+        let Ok(envoy) = world.envoy(&pod) else { continue };
+        let dump = match envoy.config_dump().await {
+            Ok(dump) => excerpt(&dump),
+            Err(error) => format!("{error:#}"),
+        };
+        add(&mut text, &format!("what the sidecar of {pod} has"), &dump);
+        add(&mut text, &format!("log of the sidecar of {pod}"), &envoy.process().log_tail(LOG_LINES));
     }
     text
 }
@@ -44,7 +45,9 @@ pub(super) async fn evidence(world: &mut World, stage: &StageRecord, applied: Op
 fn add(text: &mut String, title: &str, content: &str) {
     writeln!(text, "  {title}:").expect("writing to a String");
     for line in content.lines() {
-        writeln!(text, "    {line}").expect("writing to a String");
+        let cut: String = line.chars().take(WIDTH).collect();
+        let more = if cut.len() < line.len() { " …" } else { "" };
+        writeln!(text, "    {cut}{more}").expect("writing to a String");
     }
 }
 
