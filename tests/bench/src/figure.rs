@@ -1,11 +1,11 @@
 //! A figure of the report: a key, what it must reach, and what was measured.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::statistics::Summary;
 
 /// What a figure must reach.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// At most this.
@@ -39,7 +39,7 @@ impl std::fmt::Display for Goal {
 }
 
 /// One measured figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// Its name in the JSON.
     pub key: String,

@@ -6,6 +6,7 @@
 
 mod ledger;
 mod proxy;
+mod sidecar;
 mod stream;
 mod wire;
 
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 
 pub use ledger::{Counters, KindCounters};
 pub use proxy::Verdict;
+pub use sidecar::{Sidecar, Sidecars};
 
 use crate::control::Command;
 use ledger::{KINDS, Ledger};

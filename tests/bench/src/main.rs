@@ -12,8 +12,10 @@ use osm_bench::machine::{self, Machine};
 use osm_bench::measure::{self, Effort, progress};
 use osm_bench::process::Placement;
 use osm_bench::report::Report;
+use osm_bench::sandboxed::Scene;
 use osm_bench::subject::{self, Programs};
 use osm_bench::{floor, ours};
+use osm_testkit::sandbox::{self, Side};
 
 #[derive(Debug, Parser)]
 #[command(about, version)]
@@ -32,6 +34,8 @@ enum Action {
     Ours(Serve),
     /// Connect synthetic proxies to a server that holds the synthetic mesh, and report when all hold it.
     Fleet(FleetArguments),
+    /// Take one measure of the whole mesh in a sandbox, and print its figures.
+    Scene(SceneArguments),
 }
 
 /// What can be measured, in the order of a run.
@@ -49,6 +53,12 @@ enum Measure {
     Stalled,
     /// What resolving and translating costs.
     Core,
+    /// From a changed file to a real Envoy that runs it.
+    Propagation,
+    /// Memory of a real Envoy by size of the mesh.
+    EnvoyMemory,
+    /// Requests through real sidecars.
+    Requests,
 }
 
 impl Measure {
@@ -60,6 +70,9 @@ impl Measure {
             Self::Reconnect => measure::reconnect::measure(programs, effort).await,
             Self::Stalled => measure::stalled::measure(programs, effort).await,
             Self::Core => measure::core::measure(effort),
+            Self::Propagation => Scene::Propagation.measure(programs, effort).await,
+            Self::EnvoyMemory => Scene::EnvoyMemory.measure(programs, effort).await,
+            Self::Requests => Scene::Requests.measure(programs, effort).await,
         }
     }
 }
@@ -118,6 +131,16 @@ struct FleetArguments {
     hold: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct SceneArguments {
+    /// What to measure.
+    #[arg(value_enum)]
+    scene: Scene,
+    /// Fewer rounds.
+    #[arg(long)]
+    quick: bool,
+}
+
 impl Serve {
     fn runtime(&self) -> std::io::Result<tokio::runtime::Runtime> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(self.threads).enable_all().build()
@@ -159,8 +182,9 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<()> {
         }
     }
     let method = format!(
-        "{} interleaved rounds, ratios round by round, medians and extremes of them; every server has one thread on one \
-         core, the fleet runs on another; build without debug assertions: {}.",
+        "{} interleaved rounds, ratios round by round, medians and extremes of them; every server that has \
+         a peer has one thread on one core, the fleet runs on another; the measures of the whole mesh (`event_to_ack…`, `envoy…`, \
+         requests) leave all processes of a sandbox to the kernel; build without debug assertions: {}.",
         effort.rounds,
         if cfg!(debug_assertions) { "no" } else { "yes" }
     );
@@ -180,6 +204,18 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What happens in a sandbox, which is another run of this program.
+fn run_scene(arguments: &SceneArguments) -> anyhow::Result<()> {
+    if let Side::Outside(status) = sandbox::enter()? {
+        anyhow::ensure!(status.success(), "the sandbox ended with {status}");
+        return Ok(());
+    }
+    let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let figures = runtime.block_on(arguments.scene.play(effort))?;
+    say(&serde_json::to_value(figures)?)
+}
+
 /// Prints a result.
 fn say(value: &serde_json::Value) -> anyhow::Result<()> {
     use std::io::Write;
@@ -193,6 +229,7 @@ fn main() -> anyhow::Result<()> {
         Action::Run(arguments) => client_runtime()?.block_on(run(&arguments)),
         Action::Floor(serve) => floor::run(&serve.runtime()?, serve.listen),
         Action::Ours(serve) => ours::run(&serve.runtime()?, serve.listen),
+        Action::Scene(arguments) => run_scene(&arguments),
         Action::Fleet(arguments) => client_runtime()?.block_on(run_fleet(&arguments)),
     }
 }

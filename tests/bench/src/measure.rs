@@ -2,9 +2,12 @@
 
 pub mod core;
 pub mod counts;
+pub mod envoy;
 pub mod memory;
+pub mod operator;
 pub mod push;
 pub mod reconnect;
+pub mod requests;
 pub mod stalled;
 
 /// How thorough a run is.

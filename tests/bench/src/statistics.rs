@@ -1,9 +1,9 @@
 //! Medians and spread of repeated samples.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Repeated samples of one quantity, summed up.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The middle sample.
     pub median: f64,
