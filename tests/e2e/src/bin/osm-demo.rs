@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Nobody may be there to read it.
-            let _ = writeln!(std::io::stderr(), "osm-demo: {error:?}");
+            let _ = writeln!(std::io::stderr(), "osm-demo: {error:#}");
             ExitCode::from(2)
         }
     }
