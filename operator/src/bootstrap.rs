@@ -1,5 +1,7 @@
 //! The bootstrap of an Envoy outside a cluster (a VM, a network namespace): identity as files, everything else by ADS.
 
+mod scoped_routes;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -77,7 +79,10 @@ impl Bootstrap {
                 "cds_config": from_ads,
                 "lds_config": from_ads,
             },
-            "static_resources": { "clusters": [self.control_plane_cluster()?] },
+            "static_resources": {
+                "clusters": [self.control_plane_cluster()?],
+                "listeners": [scoped_routes::listener()],
+            },
             "layered_runtime": { "layers": [{ "name": "static", "static_layer": {
                 // Expressions in policies may be long; Envoy's own limit is 100.
                 "re2.max_program_size.error_level": 1024,
