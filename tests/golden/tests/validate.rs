@@ -1,4 +1,5 @@
 //! Every case is accepted by the newest and the oldest Envoy that is supported.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use osm_golden::envoy::{StaticConfiguration, VERSIONS, validate};
 use osm_golden::{Case, Mesh};

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use osm_api::{Object, ObjectRef};
 use osm_engine::{LayerEntry, LayerKey, MeshEngine};
 use osm_golden::{CaseOptions, Mesh};
-use osm_model::{Finding, Identity};
+use osm_model::{Finding, HeaderMatch, HttpMatch, Identity, Method, PathMatch};
 use proptest::prelude::*;
 
 use world::{Edit, edits, object};
@@ -139,5 +139,33 @@ proptest! {
         let mut after = outcome(&engine);
         after.layers.remove(&own);
         prop_assert_eq!(after, before);
+    }
+}
+
+fn http_match() -> impl Strategy<Value = HttpMatch> {
+    let text = || prop::sample::select(&["/", "/a", "/b", "/ab", "/a/b", "x.*"][..]);
+    let path = prop_oneof![
+        text().prop_map(|text| PathMatch::Exact(text.into())),
+        text().prop_map(|text| PathMatch::Prefix(text.into())),
+        text().prop_map(|text| PathMatch::Regex(text.into())),
+        Just(PathMatch::Any),
+    ];
+    let methods = prop::collection::btree_set(prop::sample::select(&["GET", "PUT"][..]), 0..3);
+    let headers = prop::collection::btree_set(prop::sample::select(&["a", "b"][..]), 0..3);
+    (path, methods, headers).prop_map(|(path, methods, headers)| HttpMatch {
+        path,
+        methods: methods.into_iter().filter_map(Method::new).collect(),
+        headers: headers.into_iter().map(|name| HeaderMatch { name: name.into(), value: ".*".into() }).collect(),
+    })
+}
+
+proptest! {
+    #![proptest_config(many(2000))]
+
+    #[test]
+    fn the_order_of_routes_is_total(a in http_match(), b in http_match(), c in http_match()) {
+        prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+        prop_assert_eq!(a == b, a.cmp(&b).is_eq());
+        prop_assert!(!(a <= b && b <= c) || a <= c);
     }
 }
