@@ -80,14 +80,15 @@ impl Driver {
             .filter(|(_, object)| object.is_none())
             .map(|(name, _)| osm_engine::object_id(name))
             .collect();
-        for object in &changed {
+        let released = self.held_back.release(&changed);
+        for object in changed.iter().chain(&released.objects) {
             self.progress.release(object);
         }
-        let released = self.held_back.release(&changed);
+        self.reports.concern(released.objects);
         for (name, object) in &objects {
             self.reports.read(name, object.as_ref());
         }
-        let changes = self.engine.update_held_back(objects, released);
+        let changes = self.engine.update_held_back(objects, released.workloads);
         let epoch = self.publish(&changes, read_at);
         for object in &changed {
             if &*object.kind == "meshconfig" {

@@ -197,26 +197,34 @@ impl Progress {
         self.objects.get(object).is_some_and(|progress| progress.layers.contains_key(&LayerKey::Mesh))
     }
 
-    /// A proxy refused this version. Gives the objects to blame: of those that made the resource, the ones that changed
-    /// last; an object that was there while the resource was still accepted is not to blame for what came later.
+    /// The objects that made a resource of a workload.
+    pub fn makers(&self, workload: &Identity, type_url: &TypeUrl, name: &Arc<str>) -> BTreeSet<ObjectId> {
+        let layers = [LayerKey::Workload(workload.clone()), LayerKey::Mesh];
+        let made_by = layers.into_iter().find_map(|layer| {
+            let kind = kind_of(type_url)?;
+            self.places.get(&(layer, kind, Arc::clone(name)))
+        });
+        made_by.map(objects).unwrap_or_default()
+    }
+
+    /// A proxy refused this version. Gives the objects to blame: of those that made the resource, the ones that its words
+    /// quote, else the ones that changed last; an object that was there while the resource was still accepted is not to
+    /// blame for what came later.
     pub fn refuse(
         &mut self,
         proxy: &ProxyName,
         workload: &Identity,
         resource: (TypeUrl, Arc<str>, Version),
         message: Arc<str>,
+        quoted: &BTreeSet<ObjectId>,
     ) -> Blame {
         let (refused_type, name, version) = resource;
-        let layers = [LayerKey::Workload(workload.clone()), LayerKey::Mesh];
-        let made_by = layers.into_iter().find_map(|layer| {
-            let kind = kind_of(&refused_type)?;
-            self.places.get(&(layer, kind, Arc::clone(&name)))
-        });
-        let made_by = made_by.map(objects).unwrap_or_default();
+        let made_by = self.makers(workload, &refused_type, &name);
         let changed = |object: &ObjectId| self.objects.get(object).map_or(Epoch::default(), |progress| progress.epoch);
         let newest = made_by.iter().map(changed).max().unwrap_or_default();
-        let (objects, others): (BTreeSet<ObjectId>, BTreeSet<ObjectId>) =
-            made_by.into_iter().partition(|object| changed(object) == newest);
+        let (objects, others): (BTreeSet<ObjectId>, BTreeSet<ObjectId>) = made_by
+            .into_iter()
+            .partition(|object| if quoted.is_empty() { changed(object) == newest } else { quoted.contains(object) });
         let refusal = Refusal { version, message, objects: objects.clone() };
         self.refusals.entry(proxy.clone()).or_default().insert((refused_type, name), refusal);
         Blame { objects, shared: !others.is_empty() }

@@ -10,33 +10,44 @@ use std::time::Instant;
 
 use osm_model::{Identity, ObjectId};
 use osm_xds::{ProxyName, Rejection};
+use serde_json::Value;
 
 use super::Driver;
 
-/// Objects that are left out of what a workload serves.
+/// Objects that are left out of what a workload serves. Those that were blamed together are kept together: which of them it
+/// was is not known.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
-    by_workload: BTreeMap<Identity, BTreeSet<ObjectId>>,
+    by_workload: BTreeMap<Identity, Vec<BTreeSet<ObjectId>>>,
+}
+
+/// What is let go.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    /// The objects.
+    pub(super) objects: BTreeSet<ObjectId>,
+    /// The workloads concerned, with what is still held back.
+    pub(super) workloads: Vec<(Identity, BTreeSet<ObjectId>)>,
 }
 
 impl HeldBack {
     /// Objects left out of what a workload serves.
     pub(super) fn of(&self, workload: &Identity) -> impl Iterator<Item = &ObjectId> {
-        self.by_workload.get(workload).into_iter().flatten()
+        self.by_workload.get(workload).into_iter().flatten().flatten()
     }
 
-    /// Lets go of objects that changed. Gives the workloads concerned with what is still held back.
-    pub(super) fn release(&mut self, changed: &BTreeSet<ObjectId>) -> Vec<(Identity, BTreeSet<ObjectId>)> {
-        let mut concerned = Vec::new();
-        for (workload, objects) in &mut self.by_workload {
-            let before = objects.len();
-            objects.retain(|object| !changed.contains(object));
-            if objects.len() < before {
-                concerned.push((workload.clone(), objects.clone()));
+    /// Lets go of objects that changed, and of those that were blamed together with them.
+    pub(super) fn release(&mut self, changed: &BTreeSet<ObjectId>) -> Released {
+        let mut released = Released::default();
+        for (workload, blamed) in &mut self.by_workload {
+            let go: Vec<BTreeSet<ObjectId>> = blamed.extract_if(.., |objects| !objects.is_disjoint(changed)).collect();
+            if !go.is_empty() {
+                released.objects.extend(go.into_iter().flatten());
+                released.workloads.push((workload.clone(), blamed.iter().flatten().cloned().collect()));
             }
         }
-        self.by_workload.retain(|_, objects| !objects.is_empty());
-        concerned
+        self.by_workload.retain(|_, blamed| !blamed.is_empty());
+        released
     }
 }
 
@@ -47,7 +58,8 @@ impl Driver {
         for name in suspects(rejection) {
             let Some(version) = rejection.resources.get(&name) else { continue };
             let resource = (rejection.type_url.clone(), Arc::clone(&name), *version);
-            let blame = self.progress.refuse(proxy, &workload, resource, Arc::clone(&words));
+            let quoted = self.quoted(self.progress.makers(&workload, &rejection.type_url, &name), &words);
+            let blame = self.progress.refuse(proxy, &workload, resource, Arc::clone(&words), &quoted);
             tracing::warn!(%proxy, resource = %name, objects = ?blame.objects, "held back until it changes");
             self.reports.concern(blame.objects.iter().cloned());
             if blame.shared {
@@ -56,6 +68,27 @@ impl Driver {
                 self.cache.hold_back(proxy, &rejection.type_url, name, *version);
             }
         }
+    }
+
+    /// Those of `objects` that a proxy's words quote, as Envoy does with an expression that it refuses: the ones that hold
+    /// the longest text of the words.
+    fn quoted(&self, objects: BTreeSet<ObjectId>, words: &str) -> BTreeSet<ObjectId> {
+        let mut longest = SHORTEST_QUOTE;
+        let mut quoted = BTreeSet::new();
+        for (name, object) in self.engine.objects() {
+            let id = osm_engine::object_id(name);
+            if !objects.contains(&id) {
+                continue;
+            }
+            let length = object.to_value().map_or(0, |value| longest_quote(&value["spec"], words));
+            if length > longest {
+                (longest, quoted) = (length, BTreeSet::new());
+            }
+            if length == longest {
+                quoted.insert(id);
+            }
+        }
+        quoted
     }
 
     /// Makes what a workload serves again, without these objects.
@@ -67,14 +100,26 @@ impl Driver {
         words: &Arc<str>,
         now: Instant,
     ) {
-        let held = self.held_back.by_workload.entry(workload.clone()).or_default();
-        held.extend(objects.iter().cloned());
-        let held = held.clone();
+        self.held_back.by_workload.entry(workload.clone()).or_default().push(objects.clone());
+        let held = self.held_back.of(workload).cloned().collect();
         for object in objects {
             self.progress.hold_back(workload, object, Arc::clone(resource), Arc::clone(words));
         }
         let changes = self.engine.update_held_back([], [(workload.clone(), held)]);
         self.publish(&changes, now);
+    }
+}
+
+/// Shorter texts (a method, a short name) are in words by chance.
+const SHORTEST_QUOTE: usize = 4;
+
+/// The length of the longest text in `value` that `words` hold.
+fn longest_quote(value: &Value, words: &str) -> usize {
+    match value {
+        Value::String(text) if words.contains(text.as_str()) => text.len(),
+        Value::Array(values) => values.iter().map(|value| longest_quote(value, words)).max().unwrap_or(0),
+        Value::Object(fields) => fields.values().map(|value| longest_quote(value, words)).max().unwrap_or(0),
+        _ => 0,
     }
 }
 

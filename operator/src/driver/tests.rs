@@ -266,6 +266,43 @@ fn only_the_object_to_blame_is_held_back_and_it_heals_when_it_is_fixed() {
 }
 
 #[test]
+fn an_object_whose_text_the_proxy_quotes_is_blamed_alone() {
+    let bad =
+        [BASE.to_owned(), route_group("a", "/bad.{1,900}", 1), target("a"), route_group("b", "/b", 1), target("b")];
+    let mut mesh = Mesh::new(&bad.join("\n---\n"));
+    mesh.event(Event::Connected);
+    mesh.refuse_routes("regex '/bad.{1,900}' RE2 program size of 2712 > max program size of 1024");
+    assert!(!mesh.routes().contains("/bad") && mesh.routes().contains("\"/b\""), "{}", mesh.routes());
+    let epoch = mesh.epoch();
+    let clients = mesh.acknowledge(epoch);
+    let blamed = mesh.status(&clients, "httproutegroup/shop/a");
+    assert_eq!(condition(&blamed, "Programmed"), pair("False", "RefusedByProxies"));
+    for good in ["httproutegroup/shop/b", "traffictarget/shop/b"] {
+        assert_eq!(condition(&mesh.status(&clients, good), "Ready"), pair("True", "Programmed"), "{good}");
+    }
+}
+
+#[test]
+fn objects_that_were_blamed_together_are_let_go_together() {
+    let mut mesh = Mesh::new(&[BASE.to_owned(), route_group("b", "/b", 1), target("b")].join("\n---\n"));
+    mesh.event(Event::Connected);
+    mesh.apply(&[route_group("a", "/bad.{1,900}", 1), target("a")].join("\n---\n"));
+    mesh.refuse_routes("it is too large");
+    assert!(!mesh.routes().contains("/bad"));
+    mesh.apply(&route_group("a", "/good", 2));
+    assert!(
+        mesh.routes().contains("/good"),
+        "the TrafficTarget, which did not change, is in force, too: {}",
+        mesh.routes()
+    );
+    let epoch = mesh.epoch();
+    let clients = mesh.acknowledge(epoch);
+    for object in ["httproutegroup/shop/a", "traffictarget/shop/a"] {
+        assert_eq!(condition(&mesh.status(&clients, object), "Ready"), pair("True", "Programmed"), "{object}");
+    }
+}
+
+#[test]
 fn a_resource_that_only_the_blamed_objects_made_is_held_back_as_it_is() {
     let mut mesh = Mesh::new(&[BASE.to_owned(), route_group("a", "/bad.{1,900}", 1), target("a")].join("\n---\n"));
     mesh.event(Event::Connected);
