@@ -20,6 +20,8 @@ const BUYER_LOOKS: Flow = Flow { from: "bookbuyer", to: "bookstore", path: "/boo
 const BUYER_BUYS: Flow = Flow { from: "bookbuyer", to: "bookstore", path: "/buy-a-book/new" };
 const THIEF_LOOKS: Flow = Flow { from: "bookthief", to: "bookstore", path: "/books-bought" };
 const THIEF_BUYS: Flow = Flow { from: "bookthief", to: "bookstore", path: "/buy-a-book/new" };
+/// The thief at the ledger, where no grant of any stage names it.
+const THIEF_AT_LEDGER: Flow = Flow { from: "bookthief", to: "ledger", path: "tcp/3306" };
 const OUTSIDER_LOOKS: Flow = Flow { from: OUTSIDER, to: "bookstore", path: "/books-bought" };
 /// What the bookstore needs behind it: both versions restock, and the warehouse writes it down.
 const SUPPLY: [Flow; 3] = [
@@ -28,8 +30,9 @@ const SUPPLY: [Flow; 3] = [
     Flow { from: "bookwarehouse", to: "ledger", path: "tcp/3306" },
 ];
 
-/// What should come of the flows of one stage, in the order: buyer looks, buyer buys, thief looks, thief buys, supply, outsider.
-struct Promise([Expectation; 4], Expectation, Expectation);
+/// What should come of the flows of one stage, in the order: buyer looks, buyer buys, thief looks, thief buys; supply; thief at
+/// the ledger, outsider.
+struct Promise([Expectation; 4], Expectation, [Expectation; 2]);
 
 /// The story from its beginning to its end.
 pub fn story() -> Vec<Stage> {
@@ -37,21 +40,33 @@ pub fn story() -> Vec<Stage> {
     let half = FromV1(0.5);
     let v2 = FromV1(0.0);
     let stages = [
-        ("00-base", "no mesh", Promise([Reached, Reached, Reached, Reached], Reached, Reached)),
-        ("01-permissive", "permissive", Promise([Reached, Reached, Reached, Reached], Reached, Refused)),
-        ("02-deny-by-default", "deny by default", Promise([Refused, Refused, Refused, Refused], Refused, Refused)),
-        ("03-grants", "grants", Promise([Reached, Reached, Refused, Refused], Reached, Refused)),
-        ("04-thief-granted", "thief granted", Promise([Reached, Reached, Refused, Reached], Reached, Refused)),
-        ("05-split-50-50", "split 50/50", Promise([half, Reached, Refused, Reached], Reached, Refused)),
-        ("06-all-to-v2", "all to v2", Promise([v2, v2, Refused, v2], Reached, Refused)),
-        ("07-grants-removed", "grants removed", Promise([Refused, Refused, Refused, Refused], Refused, Refused)),
+        ("00-base", "no mesh", Promise([Reached, Reached, Reached, Reached], Reached, [Reached, Reached])),
+        ("01-permissive", "permissive", Promise([Reached, Reached, Reached, Reached], Reached, [Reached, Refused])),
+        (
+            "02-deny-by-default",
+            "deny by default",
+            Promise([Refused, Refused, Refused, Refused], Refused, [Refused, Refused]),
+        ),
+        ("03-grants", "grants", Promise([Reached, Reached, Refused, Refused], Reached, [Refused, Refused])),
+        (
+            "04-thief-granted",
+            "thief granted",
+            Promise([Reached, Reached, Refused, Reached], Reached, [Refused, Refused]),
+        ),
+        ("05-split-50-50", "split 50/50", Promise([half, Reached, Refused, Reached], Reached, [Refused, Refused])),
+        ("06-all-to-v2", "all to v2", Promise([v2, v2, Refused, v2], Reached, [Refused, Refused])),
+        (
+            "07-grants-removed",
+            "grants removed",
+            Promise([Refused, Refused, Refused, Refused], Refused, [Refused, Refused]),
+        ),
     ];
     stages.into_iter().map(|(folder, name, promise)| Stage { folder, name, flows: promise.flows() }).collect()
 }
 
 impl Promise {
     fn flows(self) -> Vec<(Flow, Expectation)> {
-        let Self([buyer_looks, buyer_buys, thief_looks, thief_buys], supply, outsider) = self;
+        let Self([buyer_looks, buyer_buys, thief_looks, thief_buys], supply, [thief_at_ledger, outsider]) = self;
         let mut flows = vec![
             (BUYER_LOOKS, buyer_looks),
             (BUYER_BUYS, buyer_buys),
@@ -59,7 +74,7 @@ impl Promise {
             (THIEF_BUYS, thief_buys),
         ];
         flows.extend(SUPPLY.map(|flow| (flow, supply)));
-        flows.push((OUTSIDER_LOOKS, outsider));
+        flows.extend([(THIEF_AT_LEDGER, thief_at_ledger), (OUTSIDER_LOOKS, outsider)]);
         flows
     }
 }
