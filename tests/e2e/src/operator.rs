@@ -37,7 +37,7 @@ impl Operator {
     /// The program is not built, or is not ready in time; the message holds the end of its log.
     pub async fn start(folder: &Path, state: &Path, status: &Path) -> Result<Self> {
         let program = sandbox::install_program(&program()?)?;
-        let process = spawn(&program, folder, state, status)?;
+        let process = spawn(&program, folder, state, status, None)?;
         let (folder, state, status) = (folder.to_owned(), state.to_owned(), status.to_owned());
         let mut operator = Self { program, folder, state, status, process };
         operator.ready().await?;
@@ -67,7 +67,16 @@ impl Operator {
     /// # Errors
     /// It is not ready in time.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.program, &self.folder, &self.state, &self.status)?;
+        self.process = spawn(&self.program, &self.folder, &self.state, &self.status, None)?;
+        self.ready().await
+    }
+
+    /// Like [`start_again`](Self::start_again), with a log as `filter` says (the syntax of `RUST_LOG`).
+    ///
+    /// # Errors
+    /// It is not ready in time.
+    pub async fn start_again_logging(&mut self, filter: &str) -> Result<()> {
+        self.process = spawn(&self.program, &self.folder, &self.state, &self.status, Some(filter))?;
         self.ready().await
     }
 
@@ -124,11 +133,14 @@ impl Operator {
     }
 }
 
-fn spawn(program: &Path, folder: &Path, state: &Path, status: &Path) -> Result<Process> {
-    let spec = ProcessSpec::new("operator", program)
+fn spawn(program: &Path, folder: &Path, state: &Path, status: &Path, logs: Option<&str>) -> Result<Process> {
+    let mut spec = ProcessSpec::new("operator", program)
         .arguments([OsString::from("standalone"), folder.into()])
         .arguments(["--listen", &XDS.to_string(), "--admin", &ADMIN.to_string()])
         .arguments([OsString::from("--state-dir"), state.into(), "--status-dir".into(), status.into()]);
+    if let Some(filter) = logs {
+        spec = spec.environment("RUST_LOG", filter);
+    }
     Process::spawn(None, &spec)
 }
 
