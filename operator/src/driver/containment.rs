@@ -58,7 +58,7 @@ impl Driver {
         for name in suspects(rejection) {
             let Some(version) = rejection.resources.get(&name) else { continue };
             let resource = (rejection.type_url.clone(), Arc::clone(&name), *version);
-            let quoted = self.quoted(self.progress.makers(&workload, &rejection.type_url, &name), &words);
+            let quoted = self.quoted(&self.progress.makers(&workload, &rejection.type_url, &name), &words);
             let blame = self.progress.refuse(proxy, &workload, resource, Arc::clone(&words), &quoted);
             tracing::warn!(%proxy, resource = %name, objects = ?blame.objects, "held back until it changes");
             self.reports.concern(blame.objects.iter().cloned());
@@ -72,7 +72,7 @@ impl Driver {
 
     /// Those of `objects` that a proxy's words quote, as Envoy does with an expression that it refuses: the ones that hold
     /// the longest text of the words.
-    fn quoted(&self, objects: BTreeSet<ObjectId>, words: &str) -> BTreeSet<ObjectId> {
+    fn quoted(&self, objects: &BTreeSet<ObjectId>, words: &str) -> BTreeSet<ObjectId> {
         let mut longest = SHORTEST_QUOTE;
         let mut quoted = BTreeSet::new();
         for (name, object) in self.engine.objects() {
