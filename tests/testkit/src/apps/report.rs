@@ -89,7 +89,8 @@ fn classify(error: &(dyn std::error::Error + 'static)) -> Option<FailureKind> {
         };
     }
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
-        if error.is_incomplete_message() {
+        // An HTTP/2 connection that ends before its first request is sent cancels that request.
+        if error.is_incomplete_message() || error.is_canceled() {
             return Some(FailureKind::Closed);
         }
         if error.is_parse() {
