@@ -20,6 +20,12 @@ use crate::proxies::ProxyEvent;
 const BASE: &str = r"
 {apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {openservicemesh.io/monitored-by: osm}}}
 ---
+{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: shop, name: api}}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: shop, name: a}}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: shop, name: b}}
+---
 {apiVersion: v1, kind: Service, metadata: {namespace: shop, name: api}, spec: {clusterIP: 10.96.0.5, clusterIPs: [10.96.0.5], ports: [{port: 80}]}}
 ---
 {apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: api-0}, spec: {serviceAccountName: api, containers: []}}
