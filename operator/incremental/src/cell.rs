@@ -1,13 +1,14 @@
 //! An index: an ordered map maintained from the contributions of many nodes.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 
 use imbl::OrdMap;
 
 use crate::Program;
 use crate::edges::{EdgeSet, Id};
+use crate::hash::FixedState;
 
 /// All who contribute one entry, ordered by contributor: the first one's value is the entry's value, so that the
 /// order of events never matters.
@@ -51,13 +52,14 @@ impl<P: Program> Contributors<P> {
     }
 }
 
-/// The entries of an index, who contributes them and who reads them.
+/// The entries of an index, who contributes them and who reads them. What nobody walks through is hashed: finding one of very
+/// many entries by comparing names touches memory that no cache holds at each step down a tree.
 pub(crate) struct Cell<P: Program> {
     /// As of the last settling.
     items: OrdMap<P::Item, P::ItemValue>,
-    contributors: BTreeMap<P::Item, Contributors<P>>,
+    contributors: HashMap<P::Item, Contributors<P>, FixedState>,
     /// Who reads one entry, also entries that do not exist.
-    item_readers: BTreeMap<P::Item, EdgeSet>,
+    item_readers: HashMap<P::Item, EdgeSet, FixedState>,
     /// Entries whose contributors changed since the last settling.
     touched: BTreeSet<P::Item>,
 }
@@ -66,8 +68,8 @@ impl<P: Program> Default for Cell<P> {
     fn default() -> Self {
         Self {
             items: OrdMap::new(),
-            contributors: BTreeMap::new(),
-            item_readers: BTreeMap::new(),
+            contributors: HashMap::default(),
+            item_readers: HashMap::default(),
             touched: BTreeSet::new(),
         }
     }

@@ -1,7 +1,6 @@
 //! Slots by number, the edges between them, and the agenda of what is to be looked at in this update.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::mem;
 use std::ops::{Index, IndexMut};
 
@@ -10,11 +9,9 @@ use imbl::OrdMap;
 use crate::Program;
 use crate::cell::Cell;
 use crate::edges::{Difference, EdgeSet, Id, differences};
+use crate::hash::FixedState;
 use crate::reader::Recording;
 use crate::slot::{Record, Slot};
-
-/// A hasher with a fixed start value: the standard one reads randomness. Nothing iterates over the map.
-type FixedState = BuildHasherDefault<DefaultHasher>;
 
 /// All slots of an engine.
 pub(crate) struct Graph<P: Program> {

@@ -116,6 +116,7 @@ mod changes;
 mod edges;
 mod engine;
 mod graph;
+mod hash;
 mod program;
 mod reader;
 mod slot;

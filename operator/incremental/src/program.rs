@@ -48,7 +48,7 @@ pub trait Program: Sized {
     /// new value equals its former one does not disturb its readers.
     type Value: Clone + Eq;
     /// The key of an entry within an index.
-    type Item: Clone + Ord + Debug;
+    type Item: Clone + Ord + Hash + Debug;
     /// The value of an entry within an index.
     type ItemValue: Clone + Eq;
 
