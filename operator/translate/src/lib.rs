@@ -78,7 +78,8 @@ pub use cluster::{
 };
 pub use endpoint::endpoints;
 pub use listener::{
-    exact_listener, exact_listener_at, exact_listener_ports, inbound, outbound_http_listener, outbound_listener, outside_listener,
+    exact_listener, exact_listener_at, exact_listener_ports, inbound, outbound_http_listener, outbound_listener,
+    outside_listener,
 };
 pub use resource::{Resource, ResourceKind};
 pub use route::{outside_route_table, outside_scopes, route_table, scopes, shared_route_table};

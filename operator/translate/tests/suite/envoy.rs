@@ -165,18 +165,21 @@ pub(crate) struct Envoy {
 impl Envoy {
     /// Starts `version` on `ads` and waits until it serves what it was given.
     pub(crate) async fn start(version: &str, ads: Ads) -> Self {
-        Self::start_command(Command::new(executable(version)), ads, 0).await
+        Self::start_in(TempDir::new().unwrap(), Command::new(executable(version)), ads, 0).await
     }
 
     /// The same as the user that proxies run as in a pod, with the admin interface on `admin_port`. Needs root.
     pub(crate) async fn start_as_proxy(version: &str, ads: Ads, admin_port: u16) -> Self {
-        let mut command = Command::new(executable(version));
+        // That user may not enter every folder that the executable can be in.
+        let directory = TempDir::new().unwrap();
+        let copy = directory.path().join("envoy");
+        std::fs::copy(executable(version), &copy).unwrap();
+        let mut command = Command::new(copy);
         command.uid(PROXY_UID);
-        Self::start_command(command, ads, admin_port).await
+        Self::start_in(directory, command, ads, admin_port).await
     }
 
-    async fn start_command(mut command: Command, ads: Ads, admin_port: u16) -> Self {
-        let directory = TempDir::new().unwrap();
+    async fn start_in(directory: TempDir, mut command: Command, ads: Ads, admin_port: u16) -> Self {
         // Whoever it runs as may write there.
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
         let file = |name: &str| directory.path().join(name);
