@@ -179,8 +179,7 @@ impl Driver {
             Event::Synced { epoch } => {
                 tracing::debug!(%proxy, epoch = epoch.0, "in sync");
                 self.progress.acknowledge(&proxy, now);
-                self.reports.concern(self.progress.awaiting(&workload).cloned());
-                self.reports.concern_workloads([workload]);
+                self.reports.concern_synced(workload);
             }
             // Nothing that a status says depends on these.
             Event::Sent { .. } | Event::Acknowledged { .. } => {}

@@ -14,6 +14,7 @@ use osm_translate::ResourceKind;
 use osm_xds::{Epoch, ProxyName, TypeUrl, Version};
 
 use crate::publish::type_url;
+use crate::status;
 
 /// A place in a layer.
 type Place = (LayerKey, ResourceKind, Arc<str>);
@@ -139,7 +140,14 @@ impl Progress {
     pub fn concern_everyone(&mut self, object: &ObjectId, epoch: Epoch, since: Instant) {
         self.forget(object);
         self.enter(object, &LayerKey::Mesh, epoch, since);
-        self.pending.insert(object.clone());
+        self.await_acknowledgements(object);
+    }
+
+    /// Only objects with a status are counted, and so only they ever stop being waited for.
+    fn await_acknowledgements(&mut self, object: &ObjectId) {
+        if status::is_counted(object) {
+            self.pending.insert(object.clone());
+        }
     }
 
     fn enter(&mut self, object: &ObjectId, layer: &LayerKey, epoch: Epoch, since: Instant) {
@@ -175,7 +183,7 @@ impl Progress {
         if let Some(footprint) = progress.layers.get_mut(layer) {
             footprint.epoch = epoch;
         }
-        self.pending.insert(object.clone());
+        self.await_acknowledgements(object);
     }
 
     /// Forgets an object that is gone; whatever it made is gone already.

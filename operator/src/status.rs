@@ -183,6 +183,11 @@ fn snapshot_version(snapshot: &Snapshot) -> String {
     osm_xds::Version::of(text.join(" ").as_bytes()).to_string()
 }
 
+/// Whether an object gets a status, and with it counts of proxies.
+pub(crate) fn is_counted(object: &ObjectId) -> bool {
+    Kind::own().any(|own| has_status(own) && own.as_str().eq_ignore_ascii_case(&object.kind))
+}
+
 /// Kinds whose objects get a status.
 pub(crate) fn has_status(kind: Kind) -> bool {
     Kind::own().any(|own| own == kind) && kind != Kind::ProxySnapshot

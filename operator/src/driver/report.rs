@@ -25,6 +25,9 @@ pub struct Reports {
     subjects: BTreeMap<ObjectId, (ObjectRef, i64)>,
     objects: BTreeSet<ObjectId>,
     workloads: BTreeSet<Identity>,
+    /// Workloads of which a proxy has acknowledged something. What that can change is looked up once a report, however many
+    /// proxies acknowledge.
+    synced: BTreeSet<Identity>,
     every_workload: bool,
     gone: BTreeSet<ObjectRef>,
     documents: BTreeMap<ObjectRef, StatusDocument>,
@@ -61,6 +64,11 @@ impl Reports {
         self.workloads.extend(workloads);
     }
 
+    /// A proxy of this workload has acknowledged everything that it was sent.
+    pub(super) fn concern_synced(&mut self, workload: Identity) {
+        self.synced.insert(workload);
+    }
+
     /// Something about all workloads may have changed.
     pub(super) fn concern_every_workload(&mut self) {
         self.every_workload = true;
@@ -73,7 +81,8 @@ impl Reports {
 
     /// Whether [`Driver::report`] has anything to look at.
     fn is_due(&self) -> bool {
-        self.every_workload || !(self.workloads.is_empty() && self.objects.is_empty() && self.gone.is_empty())
+        self.every_workload
+            || !(self.synced.is_empty() && self.workloads.is_empty() && self.objects.is_empty() && self.gone.is_empty())
     }
 
     /// All documents, ordered.
@@ -102,6 +111,10 @@ impl Driver {
         time: Timestamp,
     ) -> Vec<(ObjectRef, Option<StatusDocument>)> {
         let proxies = self.proxies(synced);
+        for workload in std::mem::take(&mut self.reports.synced) {
+            self.reports.concern(self.progress.awaiting(&workload).cloned());
+            self.reports.concern_workloads([workload]);
+        }
         let mut written: Vec<(ObjectRef, Option<StatusDocument>)> = Vec::new();
         for id in std::mem::take(&mut self.reports.objects) {
             let Some((name, generation)) = self.reports.subjects.get(&id).cloned() else { continue };
