@@ -1,4 +1,5 @@
-//! The admin endpoint: health, metrics, and a dump of every stage. It listens on loopback unless told otherwise.
+//! The admin endpoint: health, metrics, a dump of every stage, and the renewal of certificates on demand. It listens on loopback
+//! unless told otherwise: whoever reaches it needs no credential.
 
 use std::sync::Arc;
 
@@ -6,7 +7,9 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use futures::future::BoxFuture;
+use osm_issuer::Renewed;
 use osm_model::Identity;
 use osm_xds::Cache;
 use serde_json::{Value, json};
@@ -27,6 +30,9 @@ pub struct Question {
 /// Answers pages of `/debug` that the driver knows nothing of, by name.
 pub(crate) type ExtraPages = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
 
+/// Renews every workload's certificate now, whatever its age.
+pub(crate) type RotateCertificates = Arc<dyn Fn() -> BoxFuture<'static, Renewed> + Send + Sync>;
+
 /// What the endpoint reads from.
 #[derive(Clone)]
 pub struct Admin {
@@ -38,6 +44,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Problems of the source, and the state of certificates.
     pub extra: ExtraPages,
+    /// What `POST /certificates/rotate` does.
+    pub rotate: RotateCertificates,
 }
 
 impl std::fmt::Debug for Admin {
@@ -60,7 +68,10 @@ const INDEX: &[(&str, &str)] = &[
     ("/debug/snapshots", "names and versions of all resources by workload"),
     ("/debug/snapshots/{namespace}/{service account}", "all resources of a workload, secrets hidden"),
     ("/debug/proxies", "streams and what they acknowledged"),
-    ("/debug/certificates", "certificates by identity, without keys"),
+    (
+        "/debug/certificates",
+        "certificates by identity, without keys; POST /certificates/rotate renews those of workloads",
+    ),
     ("/debug/status", "status of objects and workloads"),
 ];
 
@@ -75,6 +86,7 @@ impl Admin {
             .route("/debug/{page}", get(page))
             .route("/debug/mesh/{namespace}/{account}", get(workload))
             .route("/debug/snapshots/{namespace}/{account}", get(snapshot))
+            .route("/certificates/rotate", post(rotate))
             .with_state(self)
     }
 
@@ -107,6 +119,13 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 async fn metrics(State(admin): State<Admin>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], admin.metrics.text()).into_response()
+}
+
+/// Answers when every certificate is issued; proxies get theirs right after.
+async fn rotate(State(admin): State<Admin>) -> Response {
+    let Renewed { renewed, failed } = (admin.rotate)().await;
+    let answer = pretty(&json!({ "renewed": renewed, "failed": failed }));
+    if failed == 0 { answer } else { (StatusCode::SERVICE_UNAVAILABLE, answer).into_response() }
 }
 
 async fn index() -> Response {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use osm_api::k8s_openapi::jiff::Timestamp;
 use osm_api::{Kind, Object, ObjectRef};
 use osm_engine::{MESH_CONFIG_NAME, Options};
-use osm_issuer::{CertificateStore, Change, Clock, PeerIdentity, TrustDomain};
+use osm_issuer::{CertificateStore, Change, Clock, PeerIdentity, Renewed, TrustDomain};
 use osm_model::Identity;
 use osm_source::{Problem, SourceEvent};
 use osm_xds::{Cache, Isolation, Server, Settings, StreamSettings};
@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::admin::{Admin, ExtraPages, Question};
+use crate::admin::{Admin, ExtraPages, Question, RotateCertificates};
 use crate::driver::{Driver, StatusDocument};
 use crate::identity::{self, ServerTls};
 use crate::metrics::Metrics;
@@ -68,8 +68,13 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
     let (listener, admin_listener) = listen(&standalone).await?;
     let problems = Arc::new(ArcSwap::from_pointee(Vec::new()));
     let (questions, asked) = mpsc::channel(QUESTIONS);
-    let admin =
-        Admin { questions, cache: cache.clone(), metrics: Arc::clone(&metrics), extra: extra_pages(&problems, &store) };
+    let admin = Admin {
+        questions,
+        cache: cache.clone(),
+        metrics: Arc::clone(&metrics),
+        extra: extra_pages(&problems, &store),
+        rotate: rotation(&store),
+    };
     let mut driver = Driver::new(standalone.options.clone(), cache.clone(), Arc::clone(&metrics));
     driver.on_trust_bundle(&bundle);
     let process = Process {
@@ -137,6 +142,28 @@ fn extra_pages(problems: &Arc<ArcSwap<Vec<Problem>>>, store: &Arc<CertificateSto
         "certificates" => Some(store.status().iter().map(|status| json!(format!("{status:?}"))).collect()),
         _ => None,
     })
+}
+
+fn rotation(store: &Arc<CertificateStore>) -> RotateCertificates {
+    let store = Arc::clone(store);
+    Arc::new(move || Box::pin(rotate_workloads(Arc::clone(&store))))
+}
+
+/// Renews the certificate of every workload the store knows. The new ones reach proxies as changes of the store.
+async fn rotate_workloads(store: Arc<CertificateStore>) -> Renewed {
+    let mut sum = Renewed::default();
+    for status in store.status() {
+        let PeerIdentity::Workload(_) = status.identity else { continue };
+        match store.rotate_now(&status.identity).await {
+            Ok(_) => sum.renewed += 1,
+            Err(error) => {
+                tracing::warn!(identity = %status.identity, %error, reason = error.reason(), "cannot renew a certificate");
+                sum.failed += 1;
+            }
+        }
+    }
+    tracing::info!(renewed = sum.renewed, failed = sum.failed, "certificates are renewed on demand");
+    sum
 }
 
 /// The loop's state and what it acts on.

@@ -88,6 +88,14 @@ impl Operator {
         get(path).await
     }
 
+    /// Asks the admin endpoint for something to be done: status and body.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn admin_post(&self, path: &str) -> Result<(u16, String)> {
+        ask(http::Method::POST, path).await
+    }
+
     /// A page of the admin endpoint below `/debug`, decoded.
     ///
     /// # Errors
@@ -155,18 +163,24 @@ fn program() -> Result<PathBuf> {
     found.context("the program osm-operator is not built: cargo build -p osm-operator, or set OSM_OPERATOR")
 }
 
-/// One GET of the admin endpoint, which is on the node as the runner is.
 async fn get(path: &str) -> Result<(u16, String)> {
+    ask(http::Method::GET, path).await
+}
+
+/// One request to the admin endpoint, which is on the node as the runner is.
+async fn ask(method: http::Method, path: &str) -> Result<(u16, String)> {
+    let what = format!("{method} {path}");
     let exchange = async {
         let stream = TcpStream::connect(ADMIN).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let request = http::Request::get(path).header("host", ADMIN.to_string()).body(Empty::<Bytes>::new())?;
+        let request = http::Request::builder().method(method).uri(path).header("host", ADMIN.to_string());
+        let request = request.body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();
         anyhow::Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
     let answered = tokio::time::timeout(LIMIT, exchange).await;
-    answered.with_context(|| format!("GET {path} on {ADMIN}: no answer within {LIMIT:?}"))?
+    answered.with_context(|| format!("{what} on {ADMIN}: no answer within {LIMIT:?}"))?
 }

@@ -200,7 +200,15 @@ impl World {
     /// # Errors
     /// There is no such workload, or it does not answer.
     pub async fn load(&self, from: &str, target: Target) -> Result<RunningLoad> {
-        self.member(from)?.workload.control().start_load(&LoadRequest::new(target)).await
+        self.load_as(from, &LoadRequest::new(target)).await
+    }
+
+    /// Like [`load`](Self::load), at a rate and on connections of the caller's choice.
+    ///
+    /// # Errors
+    /// There is no such workload, or it does not answer.
+    pub async fn load_as(&self, from: &str, request: &LoadRequest) -> Result<RunningLoad> {
+        self.member(from)?.workload.control().start_load(request).await
     }
 
     /// The control plane.
