@@ -100,7 +100,7 @@ struct StandaloneArgs {
     /// Address on which xDS is served, by mutual TLS
     #[arg(long, default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15128))]
     listen: SocketAddr,
-    /// Address of the admin endpoint: /livez, /readyz, /metrics, /debug
+    /// Address of the admin endpoint: /livez, /readyz, /metrics, /debug, POST /certificates/rotate
     #[arg(long, default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9091))]
     admin: SocketAddr,
     /// Folder that holds the certificate authority; made if it is not there

@@ -8,21 +8,25 @@ use osm_testkit::eventually;
 use serde_json::Value;
 
 use crate::manifests::{Documents, Kind, Mode, Speaks};
-use crate::mesh::{URL, all_are_synced, constant_load, nothing_failed, sent, shape};
-use crate::support::{LIMIT, answered_by, get, on_every_envoy, world};
+use crate::mesh::{TCP, URL, all_are_synced, constant_handshakes, constant_load, nothing_failed, sent, shape};
+use crate::support::{LIMIT, Seen, answered_by, get, on_every_envoy, sees, tcp, world};
 
 const RESTARTS: usize = 20;
 /// Attempts that must have ended before the next restart.
 const BETWEEN_RESTARTS: u64 = 100;
 const ROTATIONS: usize = 100;
 /// Workloads with a sidecar.
-const WORKLOADS: [&str; 2] = ["client", "web"];
+const WORKLOADS: [&str; 3] = ["client", "web", "bytes"];
 
 fn documents() -> Documents {
     Documents::namespaces()
         .pod("client", 11, &["client"])
         .pod("web", 12, &["http-echo", "--listen", "[::]:8080", "--name", "web"])
         .service("web", Kind::ClusterIp(1), &[(80, 8080, Speaks::Http)], &[12])
+        .pod("bytes", 13, &["tcp-echo", "--listen", "[::]:9000", "--name", "bytes"])
+        .service("bytes", Kind::ClusterIp(2), &[(9000, 9000, Speaks::Tcp)], &[13])
+        .tcp_route("bytes", &[9000])
+        .grant("bytes", "client", "bytes", ("TCPRoute", "bytes"))
         .route_group("all", &[("all", ".*")])
         .grant("web", "client", "web", ("HTTPRouteGroup", "all"))
 }
@@ -61,11 +65,12 @@ on_every_envoy! {
     async fn restarts(envoy) {
         let mut world = world(&documents(), Mode::ByPolicy, envoy).await?;
         answered_by(&world, "client", get(URL), "web").await?;
+        sees(&world, "client", tcp(TCP), Seen::Status(200)).await?;
         all_are_synced(world.operator()?, WORKLOADS.len()).await?;
         // What the check below must not see is there to be seen: the first time, all of it was sent.
         let first = sent(world.operator()?).await?;
         ensure!(["Cluster", "Listener"].iter().all(|kind| shape(&first).contains_key(kind)), "{first:?}");
-        let load = constant_load(&world).await?;
+        let (load, handshakes) = (constant_load(&world).await?, constant_handshakes(&world).await?);
         for restart in 0..RESTARTS {
             world.operator_restart().await?;
             let back = all_are_back(&mut world).await;
@@ -76,6 +81,7 @@ on_every_envoy! {
             ensure!(shape(&again).is_empty(), "restart {restart}: sent again: {again:?}");
         }
         nothing_failed(load).await?;
+        nothing_failed(handshakes).await?;
         Ok(())
     }
 
@@ -83,6 +89,7 @@ on_every_envoy! {
     async fn certificate_rotations(envoy) {
         let mut world = world(&documents(), Mode::ByPolicy, envoy).await?;
         answered_by(&world, "client", get(URL), "web").await?;
+        sees(&world, "client", tcp(TCP), Seen::Status(200)).await?;
         all_are_synced(world.operator()?, WORKLOADS.len()).await?;
         let before = sent(world.operator()?).await?;
         let mut seen: BTreeSet<String> = BTreeSet::new();
@@ -90,7 +97,7 @@ on_every_envoy! {
             seen.extend(serials(&mut world, workload).await?);
         }
         ensure!(seen.len() == WORKLOADS.len(), "one certificate per workload: {seen:?}");
-        let load = constant_load(&world).await?;
+        let (load, handshakes) = (constant_load(&world).await?, constant_handshakes(&world).await?);
         for rotation in 0..ROTATIONS {
             let (status, answer) = world.operator()?.admin_post("/certificates/rotate").await?;
             ensure!(status == 200, "rotation {rotation}: {status}: {answer}");
@@ -108,6 +115,7 @@ on_every_envoy! {
             }
         }
         nothing_failed(load).await?;
+        nothing_failed(handshakes).await?;
         let after = sent(world.operator()?).await?;
         ensure!(shape(&after) == shape(&before), "sent {before:?} before and {after:?} after");
         Ok(())

@@ -7,14 +7,18 @@ use osm_e2e::{Operator, World};
 use osm_testkit::apps::{LoadRequest, Report, RunningLoad, Target};
 use osm_testkit::eventually;
 
-use crate::support::LIMIT;
+use crate::support::{LIMIT, tcp};
 
 /// The service that the load goes to.
 pub(crate) const URL: &str = "http://web.shop/";
+/// The service that connections go to.
+pub(crate) const TCP: &str = "bytes.shop:9000";
 /// Attempts under way at most.
 const CONNECTIONS: u32 = 2;
 /// Attempts per second.
 const RATE: u32 = 200;
+/// Connections per second.
+const HANDSHAKE_RATE: u32 = 50;
 /// Attempts that must have ended before the first change.
 const WARM_UP: u64 = 100;
 /// Types of resources that carry the shape of the mesh, as `/metrics` names them: sent again for no reason, they would cost every
@@ -23,7 +27,16 @@ const SHAPE: [&str; 4] = ["Cluster", "Listener", "RouteConfiguration", "ScopedRo
 
 /// Starts the load from `client`, and waits until it is under way.
 pub(crate) async fn constant_load(world: &World) -> Result<RunningLoad> {
-    let load = LoadRequest { concurrency: CONNECTIONS, rate: Some(RATE), ..LoadRequest::new(Target::get(URL)) };
+    load_at(world, Target::get(URL), RATE).await
+}
+
+/// Like [`constant_load`], of TCP connections, each of which begins with a TLS handshake between two sidecars.
+pub(crate) async fn constant_handshakes(world: &World) -> Result<RunningLoad> {
+    load_at(world, tcp(TCP), HANDSHAKE_RATE).await
+}
+
+async fn load_at(world: &World, target: Target, rate: u32) -> Result<RunningLoad> {
+    let load = LoadRequest { concurrency: CONNECTIONS, rate: Some(rate), ..LoadRequest::new(target) };
     let load = world.load_as("client", &load).await?;
     load.reach(WARM_UP, LIMIT).await?;
     Ok(load)
