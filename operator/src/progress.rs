@@ -306,7 +306,10 @@ impl Progress {
             }
         }
         let Some(progress) = self.objects.get_mut(object) else { return counts };
-        if counts.acknowledged == counts.targeted && counts.targeted > 0 {
+        if counts.acknowledged < counts.targeted {
+            // Also after it had arrived everywhere: another proxy may have come since.
+            self.pending.insert(object.clone());
+        } else if counts.targeted > 0 {
             self.pending.remove(object);
             if progress.took.is_none() {
                 let until = last_acknowledgement.unwrap_or(now);

@@ -328,6 +328,27 @@ fn a_proxy_that_is_gone_refuses_nothing_any_more() {
 }
 
 #[test]
+fn a_proxy_that_comes_later_is_waited_for_too() {
+    let mut mesh = Mesh::new(&two_targets());
+    mesh.event(Event::Connected);
+    let epoch = mesh.epoch();
+    let first = mesh.acknowledge(epoch);
+    assert_eq!(mesh.status(&first, "traffictarget/shop/a")["propagation"]["acked"], "1/1");
+
+    let second = ClientIdentity {
+        stream: StreamId(2),
+        admission: Admission { key: SnapshotKey::new(SERVER), proxy: ProxyName::new("shop/api/n2") },
+        ..client()
+    };
+    mesh.driver.on_proxy(ProxyEvent { client: second.clone(), event: Event::Connected }, mesh.now);
+    let clients = [first[0].clone(), (Arc::new(second.clone()), None)];
+    assert_eq!(mesh.status(&clients, "traffictarget/shop/a")["propagation"]["acked"], "1/2");
+    mesh.driver.on_proxy(ProxyEvent { client: second.clone(), event: Event::Synced { epoch } }, mesh.now);
+    let clients = [first[0].clone(), (Arc::new(second), Some(epoch))];
+    assert_eq!(mesh.status(&clients, "traffictarget/shop/a")["propagation"]["acked"], "2/2");
+}
+
+#[test]
 fn the_mesh_config_concerns_every_proxy() {
     let config = "{apiVersion: config.openservicemesh.io/v1alpha2, kind: MeshConfig, \
                   metadata: {namespace: osm-system, name: osm-mesh-config, generation: 1}, \
