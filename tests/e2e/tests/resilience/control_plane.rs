@@ -115,7 +115,10 @@ on_every_envoy! {
             }
         }
         nothing_failed(load).await?;
-        nothing_failed(handshakes).await?;
+        let connections = nothing_failed(handshakes).await?.attempts;
+        let stats = world.envoy("bytes")?.stats(r"^listener\..*\.ssl\.handshake$").await?;
+        let handshakes = stats.values().sum::<u64>();
+        ensure!(handshakes >= connections, "{connections} connections, but only {handshakes} handshakes");
         let after = sent(world.operator()?).await?;
         ensure!(shape(&after) == shape(&before), "sent {before:?} before and {after:?} after");
         Ok(())
