@@ -44,7 +44,12 @@ pub fn endpoint_slice(object: &EndpointSlice) -> Parsed<SliceFacts> {
         Some(Ok(service)) if object.address_type != "FQDN" => service,
         Some(Err(error)) => {
             let field = format!("metadata.labels[{SERVICE_NAME_LABEL}]");
-            report.refuse(field, EndpointSliceReason::InvalidField, error.to_string(), "name the Service it belongs to");
+            report.refuse(
+                field,
+                EndpointSliceReason::InvalidField,
+                error.to_string(),
+                "name the Service it belongs to",
+            );
             return report.finish(None);
         }
         Some(Ok(_)) | None => return report.finish(None),
@@ -82,7 +87,12 @@ fn slice_address(index: usize, endpoint: &SliceEndpoint, report: &mut Report) ->
     let text = endpoint.addresses.first()?;
     let Ok(address) = text.parse() else {
         let message = format!("{text:?} is not an IP address");
-        report.refuse(format!("endpoints[{index}].addresses[0]"), EndpointSliceReason::InvalidAddress, message, "write an IP address");
+        report.refuse(
+            format!("endpoints[{index}].addresses[0]"),
+            EndpointSliceReason::InvalidAddress,
+            message,
+            "write an IP address",
+        );
         return None;
     };
     let conditions = endpoint.conditions.as_ref();

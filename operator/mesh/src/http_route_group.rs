@@ -35,13 +35,23 @@ pub fn http_route_group(object: &HttpRouteGroup) -> Parsed<RouteGroupFacts> {
     let mut matches = Vec::new();
     if object.spec.matches.is_empty() {
         let message = "no match is given, so no request is described";
-        report.warn("spec.matches", HttpRouteGroupReason::NoMatches, message, "describe requests, or delete the object");
+        report.warn(
+            "spec.matches",
+            HttpRouteGroupReason::NoMatches,
+            message,
+            "describe requests, or delete the object",
+        );
     }
     for (index, entry) in object.spec.matches.iter().enumerate() {
         let field = format!("spec.matches[{index}]");
         if !names.insert(entry.name.as_str()) {
             let message = format!("{:?} names more than one match, only the first counts", entry.name);
-            report.refuse(format!("{field}.name"), HttpRouteGroupReason::DuplicateMatch, message, "give each match a name of its own");
+            report.refuse(
+                format!("{field}.name"),
+                HttpRouteGroupReason::DuplicateMatch,
+                message,
+                "give each match a name of its own",
+            );
             continue;
         }
         let path = entry

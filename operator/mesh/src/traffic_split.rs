@@ -35,7 +35,12 @@ pub fn traffic_split(object: &TrafficSplit) -> Parsed<SplitFacts> {
         let Some(id) = service(&format!("{field}.service"), namespace, &backend.service, &mut report) else { continue };
         if backends.iter().any(|(_, known, _)| *known == id) {
             let message = format!("{id} is named by an earlier backend, this entry is left out");
-            report.refuse(format!("{field}.service"), TrafficSplitReason::DuplicateBackend, message, "name each backend once");
+            report.refuse(
+                format!("{field}.service"),
+                TrafficSplitReason::DuplicateBackend,
+                message,
+                "name each backend once",
+            );
             continue;
         }
         match backend.weight(index) {
@@ -142,7 +147,12 @@ pub fn routing(
     }
     if routes.is_empty() {
         let message = "no backend can take traffic, the apex Service serves its own";
-        report.dangling("spec.backends", TrafficSplitReason::NoBackends, message, "name backends that exist and share a port");
+        report.dangling(
+            "spec.backends",
+            TrafficSplitReason::NoBackends,
+            message,
+            "name backends that exist and share a port",
+        );
     }
     (routes, report.into_findings())
 }
@@ -190,7 +200,12 @@ fn report_chain(
     let remedy = "split the traffic of one apex Service among Services that are not split themselves";
     if cycle {
         let message = format!("{backend} is split by {}, which leads back to {}", next.origin.object, facts.apex);
-        report.warn(field, TrafficSplitReason::Cycle, format!("{message}; splits of backends are not followed"), remedy);
+        report.warn(
+            field,
+            TrafficSplitReason::Cycle,
+            format!("{message}; splits of backends are not followed"),
+            remedy,
+        );
     } else {
         let message = format!("{backend} is split by {}; splits of backends are not followed", next.origin.object);
         report.warn(field, TrafficSplitReason::BackendIsDivided, message, remedy);

@@ -89,7 +89,12 @@ pub fn traffic_target(object: &TrafficTarget) -> Parsed<TargetFacts> {
         sources.extend(identity(&field, &source.kind, source_namespace, &source.name, &mut report));
     }
     if sources.is_empty() {
-        report.warn("spec.sources", TrafficTargetReason::NoSources, "no source is named, so nobody is admitted", "name who may call");
+        report.warn(
+            "spec.sources",
+            TrafficTargetReason::NoSources,
+            "no source is named, so nobody is admitted",
+            "name who may call",
+        );
     }
     let rules = rules(object, &mut report);
     let value = destination.zip(rules).map(|(destination, rules)| {
@@ -102,13 +107,23 @@ pub fn traffic_target(object: &TrafficTarget) -> Parsed<TargetFacts> {
 fn identity(field: &str, kind: &str, namespace: &str, name: &str, report: &mut Report) -> Option<Identity> {
     if kind != "ServiceAccount" {
         let message = format!("{kind:?} is not a kind of identity the mesh knows");
-        report.refuse(format!("{field}.kind"), TrafficTargetReason::UnsupportedIdentityKind, message, "use ServiceAccount");
+        report.refuse(
+            format!("{field}.kind"),
+            TrafficTargetReason::UnsupportedIdentityKind,
+            message,
+            "use ServiceAccount",
+        );
         return None;
     }
     match Identity::new(namespace, name) {
         Ok(identity) => Some(identity),
         Err(error) => {
-            report.refuse(format!("{field}.name"), TrafficTargetReason::InvalidField, error.to_string(), "name an existing ServiceAccount");
+            report.refuse(
+                format!("{field}.name"),
+                TrafficTargetReason::InvalidField,
+                error.to_string(),
+                "name an existing ServiceAccount",
+            );
             None
         }
     }
@@ -117,7 +132,12 @@ fn identity(field: &str, kind: &str, namespace: &str, name: &str, report: &mut R
 fn rules(object: &TrafficTarget, report: &mut Report) -> Option<Vec<(usize, RuleReference)>> {
     let written = &object.spec.rules;
     if written.is_empty() {
-        report.refuse("spec.rules", TrafficTargetReason::NoRules, "no rule is given, so nothing is allowed", "refer to a route object");
+        report.refuse(
+            "spec.rules",
+            TrafficTargetReason::NoRules,
+            "no rule is given, so nothing is allowed",
+            "refer to a route object",
+        );
         return None;
     }
     let mut rules = Vec::new();
