@@ -1,7 +1,7 @@
 //! Parts of the configuration that are the same everywhere, by name.
 //!
 //! Printing a connection manager takes a hundred lines of which two differ from case to case. The case [`REFERENCE`] is
-//! printed in full; the parts of it listed in [`FRAGMENTS`] are printed elsewhere as `(name)`, and only where they are
+//! printed in full; the parts of it listed in `FRAGMENTS` are printed elsewhere as `(name)`, and only where they are
 //! equal to the last bit, so that nothing is lost.
 
 use std::net::IpAddr;
