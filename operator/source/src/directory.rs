@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use crate::event::SourceEvent;
 use crate::folder::{Folder, Refresh};
-use crate::settling::Hint;
+use crate::settling::{Hint, UNCLOSED_LONGEST_WAIT};
 use crate::watch::Watch;
 
 /// Events that may wait to be taken. When there are more, the folder is not read until there are fewer.
@@ -44,16 +45,26 @@ async fn run(folder: Folder, watch: Watch, events: mpsc::Sender<SourceEvent>) {
 async fn tell(mut folder: Folder, mut watch: Watch, events: &mpsc::Sender<SourceEvent>) -> io::Result<()> {
     let mut hint = Hint::Everything;
     let mut teller = Teller::default();
+    let mut unsettled_since = None;
     loop {
-        let refresh;
-        (folder, refresh) = tokio::task::spawn_blocking(move || {
-            let refresh = folder.refresh(&hint);
-            (folder, refresh)
+        let directories;
+        (folder, hint, directories) = tokio::task::spawn_blocking(move || {
+            let directories = folder.look(&hint);
+            (folder, hint, directories)
         })
         .await?;
-        if let Some(directories) = &refresh.directories {
+        if let Some(directories) = &directories {
             watch.cover(directories);
         }
+        // What was read while it was being written is not told, but read again; not for ever, though.
+        if watch.is_outdated(&hint)?
+            && unsettled_since.get_or_insert_with(Instant::now).elapsed() < UNCLOSED_LONGEST_WAIT
+        {
+            hint = watch.next().await?;
+            continue;
+        }
+        unsettled_since = None;
+        let refresh = folder.settle();
         for kind in &refresh.newly_ignored {
             tracing::info!(%kind, count = folder.ignored().get(kind), "ignoring objects of a kind that the mesh does not read");
         }

@@ -107,10 +107,20 @@ impl Folder {
     /// A hint of paths costs as much as these files and their objects; a look at everything also lists the folder, but reads only
     /// files whose size, times or identity changed.
     pub fn refresh(&mut self, hint: &Hint) -> Refresh {
-        let directories = match hint {
+        let directories = self.look(hint);
+        Refresh { directories, ..self.settle() }
+    }
+
+    /// The reading half of [`refresh`](Self::refresh): in which directories changes matter, if the folder was walked.
+    pub(crate) fn look(&mut self, hint: &Hint) -> Option<BTreeMap<PathBuf, Interest>> {
+        match hint {
             Hint::Everything => Some(self.walk(&BTreeSet::new())),
             Hint::Paths(paths) => self.look_at(paths),
-        };
+        }
+    }
+
+    /// The telling half of [`refresh`](Self::refresh): what was read becomes the state that is told, if nothing is wrong with it.
+    pub(crate) fn settle(&mut self) -> Refresh {
         let mut problems = self.walk_problems.clone();
         problems.extend(self.ledger.problems());
         problems.sort();
@@ -118,7 +128,7 @@ impl Folder {
         let newly_ignored: Vec<_> =
             self.ledger.ignored().keys().filter(|kind| !self.named.contains(*kind)).cloned().collect();
         self.named.extend(newly_ignored.iter().cloned());
-        Refresh { changes, problems, newly_ignored, directories }
+        Refresh { changes, problems, newly_ignored, directories: None }
     }
 
     /// Reads what the paths mean, or everything if that is not clear.

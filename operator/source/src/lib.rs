@@ -26,6 +26,6 @@ pub use event::{Change, SourceEvent};
 pub use folder::{Folder, Refresh};
 pub use manifest::{IgnoredKind, MAX_FILE_BYTES};
 pub use problem::Problem;
-pub use settling::{Hint, LONGEST_WAIT, QUIET_PERIOD};
+pub use settling::{Hint, LONGEST_WAIT, QUIET_PERIOD, UNCLOSED_LONGEST_WAIT, UNCLOSED_QUIET_PERIOD};
 pub use walk::Interest;
 pub use watch::Watch;

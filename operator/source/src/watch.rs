@@ -37,8 +37,9 @@ const REPORTED: WatchFlags = WatchFlags::CREATE
 
 /// A watch on the entries of directories, by inotify.
 ///
-/// A write that is finished (closed, renamed) is told at once; a write that goes on, and removals, after a pause
-/// ([`QUIET_PERIOD`](crate::QUIET_PERIOD)), at the latest after [`LONGEST_WAIT`](crate::LONGEST_WAIT). Changes of directories and lost events are
+/// A write that is finished (closed, renamed) is told at once; new links and removals after a pause
+/// ([`QUIET_PERIOD`](crate::QUIET_PERIOD)), at the latest after [`LONGEST_WAIT`](crate::LONGEST_WAIT); a write that goes on after
+/// [`UNCLOSED_QUIET_PERIOD`](crate::UNCLOSED_QUIET_PERIOD), at the latest after [`UNCLOSED_LONGEST_WAIT`](crate::UNCLOSED_LONGEST_WAIT). Changes of directories and lost events are
 /// told as [`Hint::Everything`]. Where the kernel refuses to watch a directory, everything is looked at once a second.
 ///
 /// Changes made by other machines to a network file system are not seen by the kernel and not told.
@@ -164,6 +165,16 @@ impl Watch {
         }
     }
 
+    /// Whether something happened by now to what `hint` told to look at. A file that was read empty, because its writer had emptied
+    /// it and not yet written, is always found out: the kernel tells of the emptying before it shows it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_outdated(&mut self, hint: &Hint) -> io::Result<bool> {
+        self.drain()?;
+        Ok(self.settling.is_outdated(hint))
+    }
+
     /// Takes all events that the kernel has.
     fn drain(&mut self) -> io::Result<()> {
         let Self { inotify, watched, paths, settling, .. } = self;
@@ -215,8 +226,10 @@ fn happening(flags: ReadFlags, path: PathBuf) -> Happening {
         Happening::Removed(path)
     } else if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO | ReadFlags::MOVED_FROM) {
         Happening::Finished(path)
-    } else if flags.intersects(ReadFlags::CREATE | ReadFlags::MODIFY) {
+    } else if flags.contains(ReadFlags::MODIFY) {
         Happening::Writing(path)
+    } else if flags.contains(ReadFlags::CREATE) {
+        Happening::Made(path)
     } else {
         Happening::Attributes(path)
     }
