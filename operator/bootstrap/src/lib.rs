@@ -1,0 +1,1 @@
+//! The configuration an Envoy starts with. Pure.

@@ -1,0 +1,1 @@
+//! Kubernetes as the mesh sees it: a source of objects, and everything that is written to the API server.
