@@ -272,6 +272,8 @@ pub enum CloseReason {
     Age,
     /// The server is shutting down.
     Shutdown,
+    /// The embedder has it closed: the proxy is not to be served any more.
+    Dismissed,
 }
 
 impl fmt::Display for CloseReason {
@@ -286,6 +288,7 @@ impl fmt::Display for CloseReason {
             Self::Withdrawn => formatter.write_str("the snapshot of its key was withdrawn"),
             Self::Age => formatter.write_str("the connection reached its maximum age"),
             Self::Shutdown => formatter.write_str("the server is shutting down"),
+            Self::Dismissed => formatter.write_str("the proxy is not served any more"),
         }
     }
 }

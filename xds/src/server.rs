@@ -82,6 +82,12 @@ impl Server {
         self.inner.shutdown.cancel();
     }
 
+    /// Ends every open stream of a proxy with `PERMISSION_DENIED`, and says how many there were. Whether it may come back is
+    /// up to [`Policy::authenticate`](crate::Policy::authenticate).
+    pub fn dismiss(&self, proxy: &ProxyName) -> usize {
+        self.inner.clients.dismiss(proxy)
+    }
+
     /// The streams that are open, by number.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientStatus> {

@@ -75,6 +75,9 @@ pub struct Settings {
     pub connection_age: Option<Duration>,
     /// How long streams may go on after the connection was asked to close. Default 5 s.
     pub drain_timeout: Duration,
+    /// Over how long the connections are asked to close at [`Server::shutdown`](crate::Server::shutdown), each at a random
+    /// moment of its own, so that clients do not all turn to other replicas at once. Default zero: all at once.
+    pub shutdown_spread: Duration,
     /// New streams per second, beyond which they are refused with `RESOURCE_EXHAUSTED`; one second's worth may come at
     /// once. Default `None`: no limit.
     pub new_streams_per_second: Option<u32>,
@@ -95,6 +98,7 @@ impl Default for Settings {
             first_request_timeout: Duration::from_secs(10),
             connection_age: None,
             drain_timeout: Duration::from_secs(5),
+            shutdown_spread: Duration::ZERO,
             new_streams_per_second: None,
             read_limit: Duration::from_secs(60),
         }

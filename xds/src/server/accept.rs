@@ -130,8 +130,7 @@ impl Connection {
         let mut streams = self.streams.lock();
         streams.closing = Some(reason.clone());
         for handle in streams.open.values() {
-            *handle.closing.lock() = Some(reason.clone());
-            handle.waker.wake();
+            handle.close(reason);
         }
     }
 
@@ -170,6 +169,12 @@ impl StreamHandle {
     pub(super) fn writing(&self) {
         let since = milliseconds(self.started.elapsed()) + 1;
         self.writing_since.store(since, Ordering::Relaxed);
+    }
+
+    /// Asks the stream to end.
+    pub(super) fn close(&self, reason: &CloseReason) {
+        *self.closing.lock() = Some(reason.clone());
+        self.waker.wake();
     }
 
     /// Why the stream must end, if it must.
@@ -287,13 +292,17 @@ impl Server {
                 None => std::future::pending().await,
             }
         });
+        let mut shutdown = std::pin::pin!(async {
+            self.inner.shutdown.cancelled().await;
+            tokio::time::sleep(settings.shutdown_spread.mul_f64(random_share())).await;
+        });
         let mut watch = tokio::time::interval(watch_period(settings.read_limit));
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let reason = loop {
             tokio::select! {
                 ended = http.as_mut() => return Ok(ended?),
                 () = age.as_mut() => break CloseReason::Age,
-                () = self.inner.shutdown.cancelled() => break CloseReason::Shutdown,
+                () = shutdown.as_mut() => break CloseReason::Shutdown,
                 _ = watch.tick() => {
                     if connection.is_stuck(settings.read_limit) {
                         return Err(ServeError::NotReading(settings.read_limit));
@@ -336,10 +345,14 @@ fn with_http2(config: Arc<ServerConfig>) -> Arc<ServerConfig> {
 
 /// A limit that differs from connection to connection by up to 10 %, so that they do not all end at once.
 fn jittered(age: Duration) -> Duration {
-    // Each hasher of the standard library's default has keys of its own: random enough to spread connections.
+    age.mul_f64(0.9 + 0.2 * random_share())
+}
+
+/// A number from 0 to 1. Each hasher of the standard library's default has keys of its own: random enough to spread
+/// connections.
+fn random_share() -> f64 {
     let random = RandomState::new().hash_one(0_u8);
-    let share = f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX);
-    age.mul_f64(0.9 + 0.2 * share)
+    f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 /// How often to look for clients that do not read.

@@ -7,8 +7,9 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::Progress;
+use super::accept::StreamHandle;
 use crate::cache::{Epoch, SnapshotKey, Subscriber};
-use crate::policy::{ClientIdentity, ProxyName, StreamId};
+use crate::policy::{ClientIdentity, CloseReason, ProxyName, StreamId};
 use crate::stream::{Stream, TypeStatus};
 use crate::type_url::TypeUrl;
 use crate::version::Version;
@@ -29,6 +30,7 @@ pub(super) struct Client {
     pub(super) identity: Arc<ClientIdentity>,
     pub(super) stream: Arc<Mutex<Stream>>,
     pub(super) subscriber: Arc<Subscriber>,
+    pub(super) handle: Arc<StreamHandle>,
 }
 
 #[derive(Default)]
@@ -43,6 +45,16 @@ impl Clients {
 
     pub(super) fn remove(&self, stream: StreamId) {
         self.open.lock().remove(&stream);
+    }
+
+    /// Asks every stream of a proxy to end.
+    pub(super) fn dismiss(&self, proxy: &ProxyName) -> usize {
+        let mut streams = self.all();
+        streams.retain(|client| client.identity.admission.proxy == *proxy);
+        for client in &streams {
+            client.handle.close(&CloseReason::Dismissed);
+        }
+        streams.len()
     }
 
     /// A copy, so that no lock is held while streams are looked at.

@@ -177,8 +177,12 @@ where
             service: self.service.clone(),
             variant: self.variant,
         });
-        let client =
-            Arc::new(Client { identity, stream: Arc::new(Mutex::new(stream)), subscriber: Arc::new(subscriber) });
+        let client = Arc::new(Client {
+            identity,
+            stream: Arc::new(Mutex::new(stream)),
+            subscriber: Arc::new(subscriber),
+            handle: Arc::clone(&self.handle),
+        });
         inner.clients.insert(Arc::clone(&client));
         inner.policy.observe(&client.identity, Event::Connected);
         let mut serving = Serving {
@@ -381,5 +385,6 @@ fn status_of(reason: &CloseReason) -> Status {
         CloseReason::Protocol(_) => Status::invalid_argument(text),
         CloseReason::NotAcknowledged(_) | CloseReason::NotReading => Status::deadline_exceeded(text),
         CloseReason::Withdrawn | CloseReason::Shutdown => Status::unavailable(text),
+        CloseReason::Dismissed => Status::permission_denied(text),
     }
 }

@@ -313,6 +313,42 @@ async fn f8_shutdown_ends_streams_between_messages(variant: Variant) {
     stopping.await.expect("the server stops by itself");
 }
 
+in_variants!(f8_shutdown_that_is_spread_serves_until_each_turn_comes, all);
+async fn f8_shutdown_that_is_spread_serves_until_each_turn_comes(variant: Variant) {
+    // So long that no connection's turn comes while the test runs.
+    let spread = Duration::from_secs(1_000_000_000);
+    let world = WorldBuilder::default().settings(|settings| settings.shutdown_spread = spread).start().await;
+    world.set(static_cluster("a", 1));
+    let mut stream = world.stream(variant, CLUSTER).await;
+    stream.watch_all(CLUSTER);
+    stream.expect_and_ack(CLUSTER).await;
+    world.server().server().shutdown();
+    world.set(static_cluster("a", 2));
+    let response = stream.expect_and_ack(CLUSTER).await;
+    assert_eq!(response.get("a").expect("pushed").value, static_cluster("a", 2).value);
+}
+
+in_variants!(f11_dismissed_proxy_loses_its_streams_and_its_neighbour_does_not, all);
+async fn f11_dismissed_proxy_loses_its_streams_and_its_neighbour_does_not(variant: Variant) {
+    let world = World::start().await;
+    world.set(static_cluster("a", 1));
+    // Both on one connection, as behind an aggregator.
+    let connection = world.connect().await;
+    let mut streams = [connection.open(variant, CLUSTER, NODE), connection.open(variant, CLUSTER, "fleet/2")];
+    for stream in &mut streams {
+        stream.watch_all(CLUSTER);
+        stream.expect_and_ack(CLUSTER).await;
+    }
+    let [mut dismissed, mut neighbour] = streams;
+    assert_eq!(world.server().server().dismiss(&osm_xds::ProxyName::new(NODE)), 1);
+    let status = dismissed.expect_end().await.expect_err("an error, so that the client does not believe all is well");
+    assert_eq!(status.code(), Code::PermissionDenied);
+    world.set(static_cluster("a", 2));
+    neighbour.expect_and_ack(CLUSTER).await;
+    assert_eq!(disconnected(&world), [CloseReason::Dismissed]);
+    assert_eq!(world.server().server().dismiss(&osm_xds::ProxyName::new("fleet/nobody")), 0);
+}
+
 /// A server with narrow limits.
 async fn narrow() -> World {
     let world = WorldBuilder::default()
