@@ -216,7 +216,8 @@ pub struct ProxyPorts {
     pub inbound: Port,
     /// Receives what the application sends: 15001.
     pub outbound: Port,
-    /// Reached from outside as they are, whatever is excluded: metrics (15010) and rewritten health probes (15901 to 15904).
+    /// Reached from outside as they are, whatever is excluded: metrics (15010) rewritten health probes (15901 to 15904), and whether the
+    /// proxy itself is configured (15905).
     pub direct: BTreeSet<Port>,
 }
 
@@ -225,7 +226,7 @@ impl Default for ProxyPorts {
         Self {
             inbound: Port::known(15003),
             outbound: Port::known(15001),
-            direct: [15010, 15901, 15902, 15903, 15904].map(Port::known).into(),
+            direct: [15010, 15901, 15902, 15903, 15904, 15905].map(Port::known).into(),
         }
     }
 }

@@ -203,7 +203,7 @@ mod tests {
 :OSM_PROXY_IN_REDIRECT - [0:0]
 :OSM_PROXY_OUTBOUND - [0:0]
 :OSM_PROXY_OUT_REDIRECT - [0:0]
--A OSM_PROXY_INBOUND -p tcp -m multiport --dports 15010,15901,15902,15903,15904 -j RETURN
+-A OSM_PROXY_INBOUND -p tcp -m multiport --dports 15010,15901,15902,15903,15904,15905 -j RETURN
 -A OSM_PROXY_INBOUND -p tcp -j OSM_PROXY_IN_REDIRECT
 -A OSM_PROXY_IN_REDIRECT -p tcp -j REDIRECT --to-ports 15003
 -A OSM_PROXY_OUTBOUND -o lo ! -d 127.0.0.1/32 -m owner --uid-owner 1500 -j OSM_PROXY_IN_REDIRECT
@@ -239,7 +239,8 @@ COMMIT
             vec![
                 "-A OSM_PROXY_INBOUND -p tcp -m multiport --dports 22 -j RETURN".to_owned(),
                 "-A OSM_PROXY_INBOUND -i net1 -j RETURN".to_owned(),
-                "-A OSM_PROXY_INBOUND -p tcp -m multiport --dports 15010,15901,15902,15903,15904 -j RETURN".to_owned(),
+                "-A OSM_PROXY_INBOUND -p tcp -m multiport --dports 15010,15901,15902,15903,15904,15905 -j RETURN"
+                    .to_owned(),
                 "-A OSM_PROXY_INBOUND -p tcp -j OSM_PROXY_IN_REDIRECT".to_owned(),
                 "-A OSM_PROXY_IN_REDIRECT -p tcp -j REDIRECT --to-ports 15003".to_owned(),
                 format!(
