@@ -1,0 +1,22 @@
+//! A real Kubernetes cluster for tests and the demo: API server, controllers, scheduler, kubelet, container runtime, DNS.
+//!
+//! What this is: how those programs are had (a small Go module of ours, Debian packages), started, reached and ended, without a
+//! container engine and without a registry of images. What this is not: a copy of anything in a cluster; what runs is what users run.
+//!
+//! The path through it: a test that needs only the API starts an [`ApiServer`], ready in seconds. [`Tool`] has the programs.
+
+mod api_server;
+mod cache;
+mod certificates;
+mod control_plane;
+mod daemon;
+mod kubeconfig;
+mod kubectl;
+mod probe;
+mod tools;
+mod wait;
+
+pub use api_server::{ApiServer, ApiServerOptions, Controllers};
+pub use cache::cache_directory;
+pub use kubectl::Kubectl;
+pub use tools::{KubernetesVersion, Prepared, Tool};
