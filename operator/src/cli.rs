@@ -13,7 +13,7 @@ use osm_model::Identity;
 use crate::bootstrap::{self, Bootstrap};
 use crate::render::{self, Outcome, Output, Selection, Type};
 use crate::standalone::{self, Standalone};
-use crate::{identity, intercept};
+use crate::{commands, identity, intercept};
 
 /// A service mesh from Kubernetes objects: SMI policies and MeshConfig in, Envoy configuration out.
 #[derive(Debug, Parser)]
@@ -37,6 +37,24 @@ enum Command {
     /// Redirect a workload's TCP connections to the Envoy beside it, or stop doing so
     #[command(after_help = intercept::HELP)]
     Intercept(intercept::InterceptArgs),
+    /// Install the mesh into a cluster, or upgrade it
+    Install(commands::install::InstallArgs),
+    /// Remove the mesh from a cluster
+    Uninstall(commands::install::UninstallArgs),
+    /// Put namespaces into the mesh, take them out, list them
+    Namespace(commands::namespace::NamespaceArgs),
+    /// List the proxies of the mesh, ask one
+    Proxy(commands::proxy::ProxyArgs),
+    /// Say who may talk to whom, and which object says so
+    Policy(commands::policy::PolicyArgs),
+    /// Find out why a call works or does not
+    Verify(commands::verify::VerifyArgs),
+    /// Check whether a cluster can have the mesh, and whether the one it has is well
+    Check(commands::check::CheckArgs),
+    /// Print versions
+    Version(commands::version::VersionArgs),
+    /// Print what a shell needs to complete this command line
+    Completion(commands::completion::CompletionArgs),
 }
 
 const STANDALONE_HELP: &str = "\
@@ -173,6 +191,15 @@ impl Cli {
             Command::Render(args) => run_render(&args),
             Command::Bootstrap(args) => run_bootstrap(args).await,
             Command::Intercept(args) => intercept::run(&args),
+            Command::Install(args) => commands::install::install(&args),
+            Command::Uninstall(args) => commands::install::uninstall(&args).await,
+            Command::Namespace(args) => commands::namespace::run(args).await,
+            Command::Proxy(args) => commands::proxy::run(args).await,
+            Command::Policy(args) => commands::policy::run(args).await,
+            Command::Verify(args) => commands::verify::run(args).await,
+            Command::Check(args) => commands::check::run(args).await,
+            Command::Version(args) => commands::version::run(args).await,
+            Command::Completion(args) => Ok(commands::completion::run::<Self>(&args)),
         };
         outcome.unwrap_or_else(|error| {
             crate::print_error(&error);
@@ -204,7 +231,6 @@ async fn run_bootstrap(args: BootstrapArgs) -> anyhow::Result<ExitCode> {
         workload: args.proxy,
         node: args.node,
         control_plane: args.control_plane,
-        control_plane_namespace: args.mesh.osm_namespace,
         trust_domain: TrustDomain::new(&args.mesh.trust_domain)?,
         certificates: args.certificate_dir,
         admin_port: args.admin_port,

@@ -8,6 +8,7 @@
 mod admin;
 mod bootstrap;
 mod cli;
+mod commands;
 mod driver;
 mod identity;
 mod intercept;
