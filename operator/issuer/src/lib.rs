@@ -48,6 +48,7 @@ mod key;
 mod leaf;
 mod pem;
 mod renewal;
+pub mod rotation;
 mod secret;
 mod store;
 mod tls;
