@@ -1,27 +1,17 @@
-//! The bootstrap of an Envoy outside a cluster (a VM, a network namespace): identity as files, everything else by ADS.
-
-mod scoped_routes;
+//! `osm-operator bootstrap`: the bootstrap of an Envoy outside a cluster, with its certificate as files.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use osm_bootstrap::names::CERTIFICATE_SECRET;
+use osm_bootstrap::{ROOTS_SECRET, STANDALONE_CERTIFICATE_FILE, STANDALONE_ROOTS_FILE, StandaloneBootstrap};
 use osm_issuer::{CertificateStore, LeafCertificate, PeerIdentity, ProxyIdentity, TrustBundle, TrustDomain};
 use osm_model::Identity;
 use serde_json::{Value, json};
 
 use crate::identity;
-
-/// File in the certificate folder with the proxy's certificate and key, as an SDS response.
-const CERTIFICATE_FILE: &str = "tls_certificate_sds_secret.yaml";
-/// File in the certificate folder with the roots that verify the control plane, as an SDS response.
-const ROOTS_FILE: &str = "validation_context_sds_secret.yaml";
-/// Cluster of the control plane (OSM's name).
-const CONTROL_PLANE_CLUSTER: &str = "osm-controller";
-/// Names of the secrets in the two files.
-const CERTIFICATE_SECRET: &str = "tls_sds";
-const ROOTS_SECRET: &str = "validation_context_sds";
 
 /// What a bootstrap is made from.
 #[derive(Debug, Clone)]
@@ -32,8 +22,6 @@ pub struct Bootstrap {
     pub node: String,
     /// Where the control plane serves xDS.
     pub control_plane: SocketAddr,
-    /// Namespace of the control plane, which its certificate names.
-    pub control_plane_namespace: String,
     /// Trust domain.
     pub trust_domain: TrustDomain,
     /// Folder of the proxy's own certificate.
@@ -55,120 +43,21 @@ impl Bootstrap {
     /// The bootstrap, as Envoy's configuration in JSON.
     ///
     /// # Errors
-    /// A name cannot be written into a certificate.
+    /// A name cannot be written into a certificate, or the folder's path into JSON.
     pub fn envoy(&self) -> anyhow::Result<Value> {
-        let proxy = self.proxy()?;
-        let from_ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
-        Ok(json!({
-            "node": {
-                "id": proxy.node(),
-                "cluster": format!("{}.{}", self.workload.service_account, self.workload.namespace),
-            },
-            "admin": { "address": socket_address("127.0.0.1", self.admin_port) },
-            "dynamic_resources": {
-                "ads_config": {
-                    "api_type": "DELTA_GRPC",
-                    "transport_api_version": "V3",
-                    "set_node_on_first_message_only": true,
-                    "grpc_services": [{ "envoy_grpc": {
-                        "cluster_name": CONTROL_PLANE_CLUSTER,
-                        // Without it a proxy waits up to 30 s after the control plane is back.
-                        "retry_policy": { "retry_back_off": { "base_interval": "0.1s", "max_interval": "1s" } },
-                    } }],
-                },
-                "cds_config": from_ads,
-                "lds_config": from_ads,
-            },
-            "static_resources": {
-                "clusters": [self.control_plane_cluster()?],
-                "listeners": [scoped_routes::listener()],
-            },
-            "layered_runtime": { "layers": [{ "name": "static", "static_layer": {
-                // Expressions in policies may be long; Envoy's own limit is 100.
-                "re2.max_program_size.error_level": 1024,
-                "re2.max_program_size.warn_level": 1024,
-            } }] },
-            "stats_config": { "stats_matcher": { "inclusion_list": { "patterns": stats_patterns() } } },
-        }))
-    }
-
-    fn control_plane_cluster(&self) -> anyhow::Result<Value> {
-        let control_plane = identity::control_plane_identity(&self.trust_domain, &self.control_plane_namespace)?;
-        let name = control_plane.ads_dns_name();
-        let secret = |name: &str, file: &str| {
-            json!({ "name": name, "sds_config": {
-                "path_config_source": { "path": self.certificates.join(file) },
-                "resource_api_version": "V3",
-            } })
+        let certificates = self.certificates.to_str();
+        let certificates = certificates
+            .with_context(|| format!("the folder {} is not named in UTF-8; name another", self.certificates.display()))?;
+        let bootstrap = StandaloneBootstrap {
+            workload: self.workload.clone(),
+            node: self.proxy()?.node().to_owned(),
+            control_plane: self.control_plane,
+            trust_domain: osm_model::TrustDomain::new(self.trust_domain.as_str())?,
+            certificates: certificates.to_owned(),
+            admin_port: self.admin_port,
         };
-        let address = socket_address(&self.control_plane.ip().to_string(), self.control_plane.port());
-        Ok(json!({
-            "name": CONTROL_PLANE_CLUSTER,
-            "type": "STATIC",
-            "connect_timeout": "5s",
-            "load_assignment": {
-                "cluster_name": CONTROL_PLANE_CLUSTER,
-                "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }],
-            },
-            "upstream_connection_options": {
-                "tcp_keepalive": { "keepalive_probes": 5, "keepalive_time": 60, "keepalive_interval": 5 },
-            },
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": { "http2_protocol_options": {
-                        "connection_keepalive": { "interval": "30s", "timeout": "10s" },
-                    } },
-                },
-            },
-            "transport_socket": {
-                "name": "envoy.transport_sockets.tls",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                    "sni": name,
-                    "common_tls_context": {
-                        "tls_params": { "tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3" },
-                        "alpn_protocols": ["h2"],
-                        "tls_certificate_sds_secret_configs": [secret(CERTIFICATE_SECRET, CERTIFICATE_FILE)],
-                        "combined_validation_context": {
-                            "default_validation_context": { "match_typed_subject_alt_names": [
-                                { "san_type": "DNS", "matcher": { "exact": name } },
-                            ] },
-                            "validation_context_sds_secret_config": secret(ROOTS_SECRET, ROOTS_FILE),
-                        },
-                    },
-                },
-            },
-        }))
+        Ok(bootstrap.envoy())
     }
-}
-
-fn socket_address(address: &str, port: u16) -> Value {
-    json!({ "socket_address": { "address": address, "port_value": port } })
-}
-
-/// What Envoy keeps statistics of: what dashboards and alerts read. Without it every route, filter and code adds series.
-fn stats_patterns() -> Vec<Value> {
-    let expression = |regex: &str| json!({ "safe_regex": { "regex": regex } });
-    vec![
-        expression(r"server\.(live|state|uptime|memory_allocated|concurrency)"),
-        expression(
-            r"listener_manager\.(listener_create_failure|total_listeners_(active|warming)|lds\.update_(rejected|success))",
-        ),
-        expression(r"cluster_manager\.((active|warming)_clusters|cds\.update_(rejected|success))"),
-        expression(r"control_plane\.(connected_state|rate_limit_enforced)"),
-        expression(concat!(
-            r"cluster\..*\.(upstream_rq_([1-5]xx|total|timeout|rx_reset|retry.*|pending_(failure_eject|overflow))",
-            r"|upstream_cx_(active|total|(tx|rx)_bytes_total|connect_(timeout|fail)|destroy_(local|remote)_with_active_rq)",
-            r"|health_check\..*|membership_(total|healthy)|ssl\.(fail_verify_san|connection_error))"
-        )),
-        expression(
-            r"listener\..*\.ssl\.(fail_verify_error|fail_verify_san|fail_verify_no_cert|connection_error|handshake)",
-        ),
-        expression(r"(http|tcp)\..*\.?rbac\.(allowed|denied)"),
-        expression(r".*rds-inbound.*\.downstream_rq_[1-5]xx"),
-        json!({ "prefix": "osm_" }),
-    ]
 }
 
 /// Issues the proxy's own certificate and writes it with the roots into the certificate folder, atomically, readable by
@@ -204,8 +93,8 @@ fn write_files(folder: &Path, leaf: &LeafCertificate, roots: &TrustBundle, owner
         "name": ROOTS_SECRET,
         "validation_context": { "trusted_ca": { "inline_string": roots.pem() } },
     }))?;
-    replace(folder, CERTIFICATE_FILE, &certificate, owner)?;
-    replace(folder, ROOTS_FILE, &validation, owner)
+    replace(folder, STANDALONE_CERTIFICATE_FILE, &certificate, owner)?;
+    replace(folder, STANDALONE_ROOTS_FILE, &validation, owner)
 }
 
 fn sds(secret: &Value) -> anyhow::Result<String> {

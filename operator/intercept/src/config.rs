@@ -216,7 +216,7 @@ pub struct ProxyPorts {
     pub inbound: Port,
     /// Receives what the application sends: 15001.
     pub outbound: Port,
-    /// Reached from outside as they are, whatever is excluded: metrics (15010) rewritten health probes (15901 to 15904), and whether the
+    /// Reached from outside as they are, whatever is excluded: metrics (15010), rewritten health probes (15901 to 15904), and whether the
     /// proxy itself is configured (15905).
     pub direct: BTreeSet<Port>,
 }

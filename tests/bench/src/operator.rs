@@ -207,7 +207,6 @@ fn bootstrap((namespace, account): (&str, &str), node: &str, certificates: PathB
         workload: Identity::new(namespace, account)?,
         node: node.to_owned(),
         control_plane: XDS,
-        control_plane_namespace: Mesh::options()?.control_plane_namespace.to_string(),
         trust_domain: trust_domain()?,
         certificates,
         admin_port: osm_translate::naming::ADMIN_PORT,

@@ -7,15 +7,17 @@
 use osm_translate::naming;
 use serde_json::{Value, json};
 
+use crate::common;
+
 /// An address that no connection is redirected from: loopback is not intercepted, and nothing is bound to it.
 const ADDRESS: (&str, u16) = ("127.0.0.1", 1);
 
 /// The listener. Envoy shares a subscription by its configuration, so `scoped_routes` must be what other listeners have.
-pub(super) fn listener() -> Value {
+pub(crate) fn listener() -> Value {
     let (address, port) = ADDRESS;
     json!({
         "name": naming::SCOPED_ROUTES,
-        "address": super::socket_address(address, port),
+        "address": common::socket_address(address, port),
         "bind_to_port": false,
         "filter_chains": [{ "filters": [{
             "name": "envoy.filters.network.http_connection_manager",
