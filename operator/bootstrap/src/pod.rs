@@ -109,9 +109,16 @@ impl PodBootstrap {
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic",
                     "credential": common::file_secret(TOKEN_SECRET, &self.configuration_file(names::TOKEN_SECRET_FILE)),
-                    "header_value_prefix": "Bearer ",
                 },
             },
+        });
+        // The injector's own prefix came after Envoy 1.36.
+        let scheme = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": { "request_mutations": [{ "append": {
+                "header": { "key": "authorization", "value": "Bearer %REQ(authorization)%" },
+                "append_action": "OVERWRITE_IF_EXISTS",
+            } }] },
         });
         let codec = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
@@ -122,7 +129,8 @@ impl PodBootstrap {
             None,
             Some(json!([
                 { "name": "envoy.filters.http.credential_injector", "typed_config": injector },
-                { "name": "envoy.filters.http.upstream_codec", "typed_config": codec },
+                { "name": "envoy.filters.http.header_mutation", "typed_config": scheme },
+            { "name": "envoy.filters.http.upstream_codec", "typed_config": codec },
             ])),
         )
     }
