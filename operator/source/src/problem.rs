@@ -1,4 +1,4 @@
-//! Something wrong with a file, said so that a person can find and mend it.
+//! Something wrong with what is read, said so that a person can find and mend it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use osm_api::ObjectRef;
 use serde::Serialize;
 
-/// Something wrong with a file or folder of manifests.
+/// Something wrong with a file or folder of manifests, or with an object of an API server.
 ///
 /// Displays as one line: `file:line: object: field: value: message; remedy`, without the parts that are not known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// The file or folder, below the path that was given as the source.
-    #[serde(serialize_with = "display_path")]
+    /// The file or folder, below the path that was given as the source; empty if it is none.
+    #[serde(serialize_with = "display_path", skip_serializing_if = "is_empty")]
     pub file: PathBuf,
     /// Which document of the file, counted from 1 and without empty ones.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +37,16 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Something wrong with an object that comes from no file.
+    pub fn of_object(object: ObjectRef, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { object: Some(object), ..Self::of_source(message, remedy) }
+    }
+
+    /// Something wrong with a source that is no file.
+    pub fn of_source(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::of_file(Path::new(""), message, remedy)
+    }
+
     /// Something wrong with a file as a whole.
     pub(crate) fn of_file(file: &Path, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
@@ -54,23 +64,26 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", one_line(&self.file.to_string_lossy()))?;
+        let mut place = one_line(&self.file.to_string_lossy());
         if let Some(line) = self.line {
-            write!(f, ":{line}")?;
+            place = format!("{place}:{line}");
         }
-        if let Some(object) = &self.object {
-            write!(f, ": {}", one_line(&object.to_string()))?;
+        let object = self.object.as_ref().map(|object| one_line(&object.to_string()));
+        let details = [&self.field, &self.value].into_iter().flatten().map(|part| one_line(part));
+        for part in std::iter::once(place).chain(object).chain(details).filter(|part| !part.is_empty()) {
+            write!(f, "{part}: ")?;
         }
-        for part in [&self.field, &self.value].into_iter().flatten() {
-            write!(f, ": {}", one_line(part))?;
-        }
-        write!(f, ": {}; {}", self.message, self.remedy)
+        write!(f, "{}; {}", self.message, self.remedy)
     }
 }
 
 /// The text without line breaks and other control characters: what comes from a file must not forge lines of a log.
 pub(crate) fn one_line(text: &str) -> String {
     text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 fn display_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
@@ -108,6 +121,14 @@ mod tests {
         let json = serde_json::to_value(&problem).unwrap();
         assert_eq!(json["object"], "traffictarget/bookstore/buyer");
         assert_eq!(json["line"], 14);
+        let of_object = Problem::of_object(ObjectRef::new(Kind::Pod, "shop", "a"), "is bad", "mend it");
+        assert_eq!(of_object.to_string(), "pod/shop/a: is bad; mend it");
+        let of_source = Problem::of_source("is away", "wait");
+        assert_eq!(of_source.to_string(), "is away; wait");
+        assert_eq!(
+            serde_json::to_value(&of_source).unwrap(),
+            serde_json::json!({"message": "is away", "remedy": "wait"})
+        );
         let plain = serde_json::to_value(Problem::of_file(Path::new("mesh"), "is gone", "restore it")).unwrap();
         assert_eq!(plain, serde_json::json!({"file": "mesh", "message": "is gone", "remedy": "restore it"}));
     }
