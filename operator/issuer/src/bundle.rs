@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::server::ParsedCertificate;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use time::OffsetDateTime;
 
-use crate::pem;
+use crate::{pem, tls};
 
 /// A non-empty set of root certificates. Sorted and without duplicates, so equal sets are equal values and equal bytes.
 #[derive(Clone)]
@@ -89,6 +93,16 @@ impl TrustBundle {
     /// The roots as PEM, one after the other: the value of Envoy's `validation_context.trusted_ca`.
     pub fn pem(&self) -> String {
         self.roots.iter().map(|root| pem::certificate(root)).collect()
+    }
+
+    /// Whether a chain of certificates, leaf first, leads to one of the roots at `now`. Says nothing of names.
+    pub fn verifies(&self, chain: &[CertificateDer<'_>], now: OffsetDateTime) -> bool {
+        let Some((leaf, intermediates)) = chain.split_first() else { return false };
+        let Ok(leaf) = ParsedCertificate::try_from(leaf) else { return false };
+        let Ok(since_epoch) = Duration::try_from(now - OffsetDateTime::UNIX_EPOCH) else { return false };
+        let algorithms = tls::provider().signature_verification_algorithms.all;
+        let now = UnixTime::since_unix_epoch(since_epoch);
+        verify_server_cert_signed_by_trust_anchor(&leaf, &self.parsed, intermediates, now, algorithms).is_ok()
     }
 
     pub(crate) fn root_store(&self) -> Arc<RootCertStore> {

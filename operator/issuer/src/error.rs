@@ -77,6 +77,14 @@ pub enum IssueError {
         /// When to try again at the earliest.
         retry_after: Duration,
     },
+    /// The provider answered something that is not an answer.
+    #[error("read the answer of {remote}: {message}")]
+    BadAnswer {
+        /// Which provider.
+        remote: Blame,
+        /// What is wrong with it, without its text.
+        message: String,
+    },
     /// The provider answered that it will not sign this.
     #[error("sign the request: {remote} refused: {message}")]
     Refused {
@@ -125,7 +133,7 @@ impl IssueError {
     pub fn advice(&self) -> Advice {
         match self {
             Self::Unreachable { retry_after, .. } => Advice::RetryAfter(*retry_after),
-            Self::BadCertificate { .. } | Self::Local { .. } => Advice::RetryAfter(RETRY_SOON),
+            Self::BadAnswer { .. } | Self::BadCertificate { .. } | Self::Local { .. } => Advice::RetryAfter(RETRY_SOON),
             Self::UnusableAuthority { .. } | Self::Misconfigured { .. } => Advice::WaitForOperator,
             Self::Refused { .. } | Self::BadRequest { .. } => Advice::GiveUp,
         }
@@ -135,9 +143,10 @@ impl IssueError {
     pub fn blame(&self) -> &Blame {
         match self {
             Self::UnusableAuthority { origin, .. } | Self::BadCertificate { origin, .. } => origin,
-            Self::Unreachable { remote, .. } | Self::Refused { remote, .. } | Self::Misconfigured { remote, .. } => {
-                remote
-            }
+            Self::Unreachable { remote, .. }
+            | Self::BadAnswer { remote, .. }
+            | Self::Refused { remote, .. }
+            | Self::Misconfigured { remote, .. } => remote,
             Self::BadRequest { .. } => &Blame::Request,
             Self::Local { .. } => &Blame::Process,
         }
@@ -148,6 +157,7 @@ impl IssueError {
         match self {
             Self::UnusableAuthority { .. } => "UnusableAuthority",
             Self::Unreachable { .. } => "IssuerUnreachable",
+            Self::BadAnswer { .. } => "BadAnswer",
             Self::Refused { .. } => "RequestRefused",
             Self::Misconfigured { .. } => "IssuerMisconfigured",
             Self::BadRequest { .. } => "BadRequest",

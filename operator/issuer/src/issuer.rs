@@ -84,9 +84,16 @@ pub struct IssuerHealth {
     pub subject: String,
     /// End of validity of the chain that signs: the earliest in it.
     pub not_after: OffsetDateTime,
+    /// What is not wrong yet, in sentences for whoever owns the provider.
+    pub remarks: Vec<String>,
 }
 
 impl IssuerHealth {
+    /// A provider about which there is nothing to remark.
+    pub fn new(subject: String, not_after: OffsetDateTime) -> Self {
+        Self { subject, not_after, remarks: Vec::new() }
+    }
+
     /// How long the signing chain is still valid; `None` when it is not.
     pub fn remaining(&self, now: OffsetDateTime) -> Option<Duration> {
         Duration::try_from(self.not_after - now).ok().filter(|left| !left.is_zero())
@@ -121,6 +128,9 @@ pub enum IssuerConfig {
     /// A certificate authority in this process (`spec.provider.tresor`).
     #[cfg(feature = "tresor")]
     Tresor(crate::tresor::TresorConfig),
+    /// A Vault server, or one with its API (`spec.provider.vault`).
+    #[cfg(feature = "vault")]
+    Vault(crate::vault::VaultConfig),
 }
 
 /// An issuer, and whom to blame for its answers.
@@ -130,6 +140,14 @@ pub struct NamedIssuer {
     pub origin: Blame,
     /// The issuer.
     pub issuer: Arc<dyn Issuer>,
+}
+
+impl NamedIssuer {
+    /// An issuer whose roots are trusted and which signs nothing.
+    pub fn validating(origin: Blame, bundle: TrustBundle) -> Self {
+        let issuer = crate::validating::Validating { origin: origin.clone(), bundle };
+        Self { origin, issuer: Arc::new(issuer) }
+    }
 }
 
 impl IssuerConfig {
@@ -146,6 +164,10 @@ impl IssuerConfig {
                 origin: config.origin.clone(),
                 issuer: Arc::new(crate::tresor::Tresor::new(config, now)?),
             }),
+            #[cfg(feature = "vault")]
+            Self::Vault(config) => {
+                Ok(NamedIssuer { origin: config.remote(), issuer: Arc::new(crate::vault::Vault::new(config)?) })
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! A leaf certificate in use.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
+use crate::bundle::TrustBundle;
 use crate::identity::PeerIdentity;
 use crate::secret::SecretMaterial;
 
@@ -16,6 +19,7 @@ pub struct LeafCertificate {
     pub(crate) not_before: OffsetDateTime,
     pub(crate) not_after: OffsetDateTime,
     pub(crate) renew_at: OffsetDateTime,
+    pub(crate) roots: Arc<TrustBundle>,
 }
 
 impl LeafCertificate {
@@ -32,6 +36,11 @@ impl LeafCertificate {
     /// Serial number, hexadecimal bytes joined by colons.
     pub fn serial(&self) -> &str {
         &self.serial
+    }
+
+    /// The roots of the issuer that signed it: a peer verifies it if it trusts one of them.
+    pub fn roots(&self) -> &Arc<TrustBundle> {
+        &self.roots
     }
 
     /// When it was issued, by our clock.

@@ -38,6 +38,7 @@
 //! Private keys are wiped when dropped, and print as `[redacted]`; the one way to one is
 //! [`SecretMaterial::expose_private_key_pem`].
 
+mod authority;
 mod authority_error;
 mod bundle;
 mod der;
@@ -54,7 +55,10 @@ mod store;
 mod tls;
 #[cfg(feature = "tresor")]
 pub mod tresor;
+mod validating;
 mod validity;
+#[cfg(feature = "vault")]
+pub mod vault;
 mod verify;
 
 pub use authority_error::AuthorityError;
@@ -68,7 +72,7 @@ pub use issuer::{CertificateRequest, IssuedCertificate, Issuer, IssuerConfig, Is
 pub use key::{LeafKeyAlgorithm, RsaKeySize, RsaKeySizeError};
 pub use leaf::LeafCertificate;
 pub use renewal::{JitterFraction, renew_at, retry_at};
-pub use secret::{PrivateKeyPem, SecretMaterial};
+pub use secret::{Credential, PrivateKeyPem, SecretMaterial};
 pub use store::{
     CertificateStatus, CertificateStore, Change, Changes, Clock, FailureStatus, Issuers, LeafPolicy, LeafStatus,
     Renewed, StoreConfig,

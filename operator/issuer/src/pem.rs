@@ -13,6 +13,14 @@ pub(crate) fn certificate(der: &[u8]) -> String {
     out
 }
 
+/// PKCS#10 DER to PEM.
+#[cfg(any(feature = "vault", feature = "cert-manager"))]
+pub(crate) fn certificate_request(der: &[u8]) -> String {
+    let mut out = String::new();
+    write_section(&mut out, "CERTIFICATE REQUEST", der);
+    out
+}
+
 /// PKCS#8 DER to PEM. The buffer is allocated once, so no copy of the key is left behind by growing it.
 pub(crate) fn private_key(pkcs8: &[u8]) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(pkcs8.len() * 2 + 128));

@@ -34,6 +34,33 @@ impl fmt::Debug for PrivateKeyPem {
     }
 }
 
+/// What a provider is shown to prove who asks: a token, or a client's secret. Wiped when dropped; printed as `[redacted]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential(Zeroizing<String>);
+
+impl Credential {
+    /// Takes ownership of the text. White space around it is dropped: files and Secrets often end with a line break.
+    pub fn new(text: String) -> Self {
+        let text = Zeroizing::new(text);
+        match text.trim() {
+            trimmed if trimmed.len() == text.len() => Self(text),
+            trimmed => Self(Zeroizing::new(trimmed.to_owned())),
+        }
+    }
+
+    /// The text itself. The name is long so that every use is easy to find and to question: it belongs into a request to
+    /// the provider, and nowhere else.
+    pub fn expose_credential(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// A private key with its certificate chain, as an Envoy `TlsCertificate` wants it.
 #[derive(Clone)]
 pub struct SecretMaterial {

@@ -235,10 +235,7 @@ impl CertificateStore {
         if let Some(answer) = flight.answer(need, self.signing.now(), self.signing.generation()) {
             return answer;
         }
-        let outcome = match self.trust_bundle().await {
-            Ok(_) => self.signing.issue(identity).await,
-            Err(error) => Err(error),
-        };
+        let outcome = self.issue(identity).await;
         let outcome = flight.record(outcome, self.signing.now(), signing::jitter());
         match &outcome {
             Ok(leaf) => {
@@ -252,6 +249,18 @@ impl CertificateStore {
             Err(_) => self.schedule_changed.notify_one(),
         }
         outcome
+    }
+
+    /// An issuer that was replaced while it signed may be trusted no longer by the time its certificate is used, so the
+    /// one in its place is asked instead.
+    async fn issue(&self, identity: &PeerIdentity) -> Result<signing::Issued, IssueError> {
+        self.trust_bundle().await?;
+        loop {
+            let issued = self.signing.issue(identity).await?;
+            if issued.generation == self.signing.generation() {
+                return Ok(issued);
+            }
+        }
     }
 
     fn holds(&self, identity: &PeerIdentity, entry: &Arc<Entry>) -> bool {

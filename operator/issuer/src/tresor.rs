@@ -1,8 +1,7 @@
 //! Tresor: a certificate authority inside this process, created or loaded from PEM.
 
-mod authority;
 mod folder;
-mod public_key;
+mod private_key;
 
 use async_trait::async_trait;
 use rcgen::{
@@ -16,9 +15,7 @@ use x509_parser::prelude::FromDer;
 
 pub use folder::load_or_create;
 
-use authority::AuthorityChain;
-use public_key::check_public_key;
-
+use crate::authority::{AuthorityChain, check_public_key};
 use crate::authority_error::AuthorityError;
 use crate::bundle::TrustBundle;
 use crate::error::{Blame, IssueError};
@@ -135,7 +132,8 @@ impl Tresor {
         let unusable = |problem| IssueError::UnusableAuthority { origin: origin.clone(), problem };
         let refused = |message: String| unusable(AuthorityError::TrialRefused { message });
         let chain = AuthorityChain::from_pem(&material.certificate_pem, now).map_err(unusable)?;
-        let key = authority::private_key(&material.private_key, chain.signing()).map_err(unusable)?;
+        chain.check_subject_can_be_copied().map_err(unusable)?;
+        let key = private_key::private_key(&material.private_key, chain.signing()).map_err(unusable)?;
         let bundle = TrustBundle::new(vec![chain.root().clone()]).map_err(|error| refused(error.to_string()))?;
         let signer =
             rcgen::Issuer::from_ca_cert_der(chain.signing(), key).map_err(|error| refused(error.to_string()))?;
@@ -197,7 +195,7 @@ impl Issuer for Tresor {
 
     async fn probe(&self, now: OffsetDateTime) -> Result<IssuerHealth, IssueError> {
         self.chain.check_not_expired(now).map_err(|problem| self.unusable(problem))?;
-        Ok(IssuerHealth { subject: self.chain.subject().to_owned(), not_after: self.chain.not_after() })
+        Ok(IssuerHealth::new(self.chain.subject().to_owned(), self.chain.not_after()))
     }
 }
 

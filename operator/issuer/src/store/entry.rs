@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use super::signing::Issued;
+use crate::bundle::TrustBundle;
 use crate::error::IssueError;
 use crate::identity::PeerIdentity;
 use crate::leaf::LeafCertificate;
@@ -59,6 +60,8 @@ pub struct LeafStatus {
     pub not_after: OffsetDateTime,
     /// When it is due for renewal.
     pub renew_at: OffsetDateTime,
+    /// The roots of the issuer that signed it.
+    pub roots: Arc<TrustBundle>,
 }
 
 /// A failure, for status.
@@ -116,6 +119,7 @@ impl Entry {
                 issued_at: leaf.issued_at(),
                 not_after: leaf.not_after(),
                 renew_at: leaf.renew_at(),
+                roots: Arc::clone(leaf.roots()),
             }),
             failure: state.failure.clone(),
         }

@@ -140,6 +140,7 @@ impl Signing {
             not_before: verified.not_before,
             not_after: verified.not_after,
             renew_at: renew_at(request.now(), verified.not_after, jitter()),
+            roots: bundle,
         };
         Ok(Issued { leaf: Arc::new(leaf), generation })
     }

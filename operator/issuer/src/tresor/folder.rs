@@ -8,7 +8,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{AuthorityKey, AuthorityMaterial, authority};
+use super::{AuthorityKey, AuthorityMaterial, private_key};
 use crate::authority_error::AuthorityError;
 use crate::error::{Blame, IssueError};
 use crate::secret::PrivateKeyPem;
@@ -46,7 +46,7 @@ pub fn load_or_create(folder: &Path, now: OffsetDateTime) -> Result<AuthorityMat
         (Some(_), None) => Err(blame(AuthorityError::NoPrivateKey)),
         (None, Some(mut key)) => {
             let pem = PrivateKeyPem::new(std::mem::take(&mut *key));
-            let pair = authority::read_key(&pem).map_err(blame)?;
+            let pair = private_key::read_key(&pem).map_err(blame)?;
             let made = AuthorityMaterial::self_signed(&pair, now)?;
             write(folder, CERTIFICATE_FILE, made.certificate_pem(), 0o644).map_err(blame)?;
             Ok(AuthorityMaterial::new(made.certificate_pem, pem))

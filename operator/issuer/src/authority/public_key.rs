@@ -9,7 +9,7 @@ const RSA_MIN_BITS: usize = 2048;
 
 /// Why a public key is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PublicKeyProblem {
+pub(crate) enum PublicKeyProblem {
     #[error("the public key is malformed: {0}")]
     Malformed(String),
     #[error("the RSA key has {bits} bits; at least 2048 are required")]
@@ -19,7 +19,7 @@ pub(super) enum PublicKeyProblem {
 }
 
 /// RSA of at least 2048 bits, ECDSA on P-256 or P-384: what Envoy verifies by default.
-pub(super) fn check_public_key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), PublicKeyProblem> {
+pub(crate) fn check_public_key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), PublicKeyProblem> {
     let algorithm = &key.algorithm.algorithm;
     if *algorithm == OID_PKCS1_RSAENCRYPTION {
         return match key.parsed() {

@@ -1,24 +1,23 @@
-//! Certificate authorities from PEM: parsed once, checked once, refused with a reason that names the field.
+//! The certificates of an authority, of any provider: parsed once, checked once, refused with a reason that names the field.
 
 mod check;
+mod public_key;
 
 use std::fmt;
 
-use rcgen::KeyPair;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use x509_parser::prelude::X509Certificate;
-use zeroize::Zeroize;
+
+pub(crate) use public_key::check_public_key;
 
 use crate::authority_error::AuthorityError;
 use crate::der;
-use crate::key::WipedKeyPair;
-use crate::secret::PrivateKeyPem;
 
 /// The certificates of an authority, from the one that signs leaves up to a self-signed root.
 #[derive(Clone)]
-pub(super) struct AuthorityChain {
+pub(crate) struct AuthorityChain {
     certificates: Vec<CertificateDer<'static>>,
     subject: String,
     not_after: OffsetDateTime,
@@ -27,8 +26,12 @@ pub(super) struct AuthorityChain {
 
 impl AuthorityChain {
     /// Reads `ca.crt`: the signing certificate first, each followed by its issuer, the root last.
-    pub(super) fn from_pem(text: &str, now: OffsetDateTime) -> Result<Self, AuthorityError> {
-        let certificates = read_certificates(text)?;
+    pub(crate) fn from_pem(text: &str, now: OffsetDateTime) -> Result<Self, AuthorityError> {
+        Self::new(read_certificates(text)?, now)
+    }
+
+    /// Checks certificates in the order of [`Self::from_pem`].
+    pub(crate) fn new(certificates: Vec<CertificateDer<'static>>, now: OffsetDateTime) -> Result<Self, AuthorityError> {
         let parsed =
             certificates.iter().enumerate().map(|(index, der)| parse(index + 1, der)).collect::<Result<Vec<_>, _>>()?;
         check::chain(&parsed, now)?;
@@ -42,32 +45,65 @@ impl AuthorityChain {
     }
 
     /// The certificate that signs leaves.
-    pub(super) fn signing(&self) -> &CertificateDer<'static> {
+    pub(crate) fn signing(&self) -> &CertificateDer<'static> {
         &self.certificates[0]
     }
 
+    /// What providers return in any order, in the order of [`Self::from_pem`]: from `signing` on, each followed by its
+    /// issuer as far as `pool` has it.
+    #[cfg(any(feature = "vault", feature = "key-vault"))]
+    pub(crate) fn ordered(
+        signing: CertificateDer<'static>,
+        pool: &[CertificateDer<'static>],
+        now: OffsetDateTime,
+    ) -> Result<Self, AuthorityError> {
+        let mut chain = vec![signing];
+        // A chain has no certificate twice, so it is not longer than this.
+        for position in 1..=pool.len() {
+            let last = parse(position, &chain[position - 1])?;
+            if last.issuer().as_raw() == last.subject().as_raw() {
+                break;
+            }
+            let signer = pool.iter().find(|other| {
+                der::certificate(other).is_ok_and(|other| {
+                    other.subject().as_raw() == last.issuer().as_raw()
+                        && last.verify_signature(Some(other.public_key())).is_ok()
+                })
+            });
+            let Some(signer) = signer else { break };
+            chain.push(signer.clone());
+        }
+        Self::new(chain, now)
+    }
+
+    /// Whether the library that writes Tresor's leaves can repeat the subject as their issuer.
+    #[cfg(feature = "tresor")]
+    pub(crate) fn check_subject_can_be_copied(&self) -> Result<(), AuthorityError> {
+        check::subject_can_be_copied(&parse(1, self.signing())?)
+    }
+
     /// What a peer needs beside the leaf and the root.
-    pub(super) fn intermediates(&self) -> &[CertificateDer<'static>] {
+    pub(crate) fn intermediates(&self) -> &[CertificateDer<'static>] {
         &self.certificates[..self.certificates.len() - 1]
     }
 
     /// The root.
-    pub(super) fn root(&self) -> &CertificateDer<'static> {
+    pub(crate) fn root(&self) -> &CertificateDer<'static> {
         &self.certificates[self.certificates.len() - 1]
     }
 
     /// Subject of the signing certificate.
-    pub(super) fn subject(&self) -> &str {
+    pub(crate) fn subject(&self) -> &str {
         &self.subject
     }
 
     /// End of validity: the earliest in the chain.
-    pub(super) fn not_after(&self) -> OffsetDateTime {
+    pub(crate) fn not_after(&self) -> OffsetDateTime {
         self.not_after
     }
 
     /// Fails when the chain has ended, or ends in an instant.
-    pub(super) fn check_not_expired(&self, now: OffsetDateTime) -> Result<(), AuthorityError> {
+    pub(crate) fn check_not_expired(&self, now: OffsetDateTime) -> Result<(), AuthorityError> {
         if self.not_after > now {
             return Ok(());
         }
@@ -85,30 +121,6 @@ impl fmt::Debug for AuthorityChain {
     }
 }
 
-/// Reads `private.key` and checks that it belongs to `signing`.
-pub(super) fn private_key(pem: &PrivateKeyPem, signing: &CertificateDer<'_>) -> Result<WipedKeyPair, AuthorityError> {
-    let key = read_key(pem)?;
-    let certificate = parse(1, signing)?;
-    if certificate.public_key().subject_public_key.data.as_ref() == key.0.public_key_raw() {
-        Ok(key)
-    } else {
-        Err(AuthorityError::KeyMismatch { subject: certificate.subject().to_string() })
-    }
-}
-
-/// Reads `private.key`: PKCS#8, PKCS#1 or SEC1.
-pub(super) fn read_key(pem: &PrivateKeyPem) -> Result<WipedKeyPair, AuthorityError> {
-    let mut der =
-        PrivateKeyDer::from_pem_slice(pem.expose_private_key_pem().as_bytes()).map_err(|error| match error {
-            rustls_pki_types::pem::Error::NoItemsFound => AuthorityError::NoPrivateKey,
-            // The parser's error may quote the text, and the text is a key.
-            _ => AuthorityError::MalformedPrivateKey,
-        })?;
-    let key = KeyPair::try_from(&der).map(WipedKeyPair);
-    der.zeroize();
-    key.map_err(|_| AuthorityError::UnsupportedPrivateKey)
-}
-
 fn read_certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let mut certificates = Vec::new();
     for section in CertificateDer::pem_slice_iter(text.as_bytes()) {
@@ -123,6 +135,6 @@ fn read_certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, Authori
     Ok(certificates)
 }
 
-fn parse<'a>(position: usize, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, AuthorityError> {
+pub(crate) fn parse<'a>(position: usize, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, AuthorityError> {
     der::certificate(der).map_err(|message| AuthorityError::MalformedCertificate { position, message })
 }

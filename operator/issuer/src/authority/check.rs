@@ -8,8 +8,8 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::X509Certificate;
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
+use super::public_key::{PublicKeyProblem, check_public_key};
 use crate::authority_error::AuthorityError;
-use crate::tresor::public_key::{PublicKeyProblem, check_public_key};
 
 /// All rules, for all certificates of a chain that begins with the one that signs leaves.
 pub(super) fn chain(certificates: &[X509Certificate<'_>], now: OffsetDateTime) -> Result<(), AuthorityError> {
@@ -20,13 +20,24 @@ pub(super) fn chain(certificates: &[X509Certificate<'_>], now: OffsetDateTime) -
         place.validity(now)?;
         place.key()?;
         place.signature_algorithm()?;
-        place.names_can_be_copied()?;
         match certificates.get(below + 1) {
             Some(issuer) => place.signed_by(issuer)?,
             None => place.self_signed()?,
         }
     }
     Ok(())
+}
+
+/// Leaves repeat the subject as their issuer. The library that writes Tresor's knows one attribute per relative name.
+#[cfg(feature = "tresor")]
+pub(super) fn subject_can_be_copied(signing: &X509Certificate<'_>) -> Result<(), AuthorityError> {
+    let simple = signing.subject().iter().all(|relative| relative.iter().count() == 1);
+    if simple && signing.subject().iter().next().is_some() {
+        Ok(())
+    } else {
+        let place = Place { position: 1, certificate: signing };
+        Err(place.malformed("its subject is empty or has a relative name of several attributes"))
+    }
 }
 
 /// A certificate with its position, for messages.
@@ -120,16 +131,6 @@ impl Place<'_, '_> {
         let name = x509_parser::objects::oid2sn(oid, x509_parser::objects::oid_registry())
             .map_or_else(|_| oid.to_id_string(), str::to_owned);
         Err(AuthorityError::WeakSignature { position: self.position, subject: self.subject(), algorithm: name })
-    }
-
-    /// Leaves repeat the subject as their issuer. The library that writes it knows one attribute per relative name.
-    fn names_can_be_copied(&self) -> Result<(), AuthorityError> {
-        let simple = self.certificate.subject().iter().all(|relative| relative.iter().count() == 1);
-        if simple && self.certificate.subject().iter().next().is_some() {
-            Ok(())
-        } else {
-            Err(self.malformed("its subject is empty or has a relative name of several attributes"))
-        }
     }
 
     fn signed_by(&self, issuer: &X509Certificate<'_>) -> Result<(), AuthorityError> {

@@ -1,0 +1,39 @@
+//! Roots that are trusted and sign nothing: those of an authority whose provider is not there any more.
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use crate::bundle::TrustBundle;
+use crate::error::{Blame, IssueError};
+use crate::issuer::{CertificateRequest, IssuedCertificate, Issuer, IssuerHealth};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Validating {
+    pub(crate) origin: Blame,
+    pub(crate) bundle: TrustBundle,
+}
+
+impl Validating {
+    fn cannot_sign(&self) -> IssueError {
+        IssueError::Misconfigured {
+            remote: self.origin.clone(),
+            message: "only its certificate is known, so it can be trusted but cannot sign".to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl Issuer for Validating {
+    async fn issue(&self, _: &CertificateRequest) -> Result<IssuedCertificate, IssueError> {
+        Err(self.cannot_sign())
+    }
+
+    async fn trust_bundle(&self) -> Result<TrustBundle, IssueError> {
+        Ok(self.bundle.clone())
+    }
+
+    async fn probe(&self, _: OffsetDateTime) -> Result<IssuerHealth, IssueError> {
+        Err(self.cannot_sign())
+    }
+}
