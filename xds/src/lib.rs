@@ -88,7 +88,7 @@ pub use policy::{
 };
 pub use references::DanglingReference;
 pub use resource::{Resource, ResourceError, encodes};
-pub use server::{ClientStatus, Progress, ServeError, Server, ServiceBody, TlsSource, XdsService};
+pub use server::{ClientStatus, Progress, ServeError, Server, ServiceBody, StreamProgress, TlsSource, XdsService};
 pub use settings::{Isolation, Settings, StreamSettings};
 pub use snapshot::Snapshot;
 pub use stream::{LastRejection, Request, RequestError, RequestNames, Response, Stream, TypeStatus, UnknownNames};

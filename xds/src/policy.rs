@@ -270,6 +270,8 @@ pub enum CloseReason {
     Withdrawn,
     /// The connection reached its maximum age.
     Age,
+    /// The embedder wants the proxy to come back with its current certificate.
+    Reconnect,
     /// The server is shutting down.
     Shutdown,
     /// The embedder has it closed: the proxy is not to be served any more.
@@ -287,6 +289,7 @@ impl fmt::Display for CloseReason {
             Self::NotReading => formatter.write_str("the client stopped reading"),
             Self::Withdrawn => formatter.write_str("the snapshot of its key was withdrawn"),
             Self::Age => formatter.write_str("the connection reached its maximum age"),
+            Self::Reconnect => formatter.write_str("the proxy is to connect again with its current certificate"),
             Self::Shutdown => formatter.write_str("the server is shutting down"),
             Self::Dismissed => formatter.write_str("the proxy is not served any more"),
         }

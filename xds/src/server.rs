@@ -18,7 +18,7 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 pub use self::accept::{ServeError, TlsSource};
-pub use self::clients::ClientStatus;
+pub use self::clients::{ClientStatus, StreamProgress};
 pub use self::service::{ServiceBody, XdsService};
 
 use self::clients::Clients;
@@ -86,6 +86,18 @@ impl Server {
     /// up to [`Policy::authenticate`](crate::Policy::authenticate).
     pub fn dismiss(&self, proxy: &ProxyName) -> usize {
         self.inner.clients.dismiss(proxy)
+    }
+
+    /// Ends the connections of a proxy gracefully, so that it comes back at once with the client certificate that it has by
+    /// now, and is verified anew. It loses nothing of its configuration. Gives how many streams that ends.
+    pub fn reconnect(&self, proxy: &ProxyName) -> usize {
+        self.inner.clients.reconnect(proxy)
+    }
+
+    /// The streams that are open, by number, as far as one type goes.
+    #[must_use]
+    pub fn progress_of(&self, type_url: &TypeUrl) -> Vec<StreamProgress> {
+        self.inner.clients.progress_of(type_url)
     }
 
     /// The streams that are open, by number.

@@ -18,6 +18,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
@@ -81,6 +82,8 @@ pub(super) struct Connection {
     pub(super) address: Option<SocketAddr>,
     started: Instant,
     streams: Mutex<Streams>,
+    /// Notified when the connection shall end, so that the client makes another.
+    reconnect: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +107,8 @@ pub(super) struct StreamHandle {
 
 impl Connection {
     pub(super) fn new(certificates: Arc<[CertificateDer<'static>]>, address: Option<SocketAddr>) -> Self {
-        Self { certificates, address, started: Instant::now(), streams: Mutex::default() }
+        let (started, streams, reconnect) = (Instant::now(), Mutex::default(), Notify::new());
+        Self { certificates, address, started, streams, reconnect }
     }
 
     pub(super) fn open_stream(&self) -> Arc<StreamHandle> {
@@ -123,6 +127,11 @@ impl Connection {
 
     pub(super) fn close_stream(&self, handle: &StreamHandle) {
         self.streams.lock().open.remove(&handle.number);
+    }
+
+    /// Has the connection end gracefully, as at the end of its age.
+    pub(super) fn ask_to_reconnect(&self) {
+        self.reconnect.notify_one();
     }
 
     /// Asks every stream to end.
@@ -302,6 +311,7 @@ impl Server {
             tokio::select! {
                 ended = http.as_mut() => return Ok(ended?),
                 () = age.as_mut() => break CloseReason::Age,
+                () = connection.reconnect.notified() => break CloseReason::Reconnect,
                 () = shutdown.as_mut() => break CloseReason::Shutdown,
                 _ = watch.tick() => {
                     if connection.is_stuck(settings.read_limit) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
 
 use super::Progress;
-use super::accept::StreamHandle;
+use super::accept::{Connection, StreamHandle};
 use crate::cache::{Epoch, SnapshotKey, Subscriber};
 use crate::policy::{ClientIdentity, CloseReason, ProxyName, StreamId};
 use crate::stream::{Stream, TypeStatus};
@@ -25,12 +26,27 @@ pub struct ClientStatus {
     pub types: Vec<TypeStatus>,
 }
 
+/// An open stream, as far as one type goes.
+#[derive(Clone, Debug)]
+pub struct StreamProgress {
+    /// Which stream, of whom.
+    pub identity: Arc<ClientIdentity>,
+    /// The certificates that its connection was opened with, leaf first.
+    pub certificates: Arc<[CertificateDer<'static>]>,
+    /// Whether it subscribes to anything of the type.
+    pub subscribed: bool,
+    /// The epoch of the newest publication of which it has acknowledged everything of the type but removals. A publication
+    /// that changes nothing for the stream does not count.
+    pub acknowledged: Option<Epoch>,
+}
+
 /// What the registry keeps of an open stream.
 pub(super) struct Client {
     pub(super) identity: Arc<ClientIdentity>,
     pub(super) stream: Arc<Mutex<Stream>>,
     pub(super) subscriber: Arc<Subscriber>,
     pub(super) handle: Arc<StreamHandle>,
+    pub(super) connection: Arc<Connection>,
 }
 
 #[derive(Default)]
@@ -55,6 +71,29 @@ impl Clients {
             client.handle.close(&CloseReason::Dismissed);
         }
         streams.len()
+    }
+
+    /// Asks the connections of a proxy to end.
+    pub(super) fn reconnect(&self, proxy: &ProxyName) -> usize {
+        let mut streams = self.all();
+        streams.retain(|client| client.identity.admission.proxy == *proxy);
+        for client in &streams {
+            client.connection.ask_to_reconnect();
+        }
+        streams.len()
+    }
+
+    pub(super) fn progress_of(&self, type_url: &TypeUrl) -> Vec<StreamProgress> {
+        let of = |client: Arc<Client>| {
+            let stream = client.stream.lock();
+            StreamProgress {
+                identity: Arc::clone(&client.identity),
+                certificates: Arc::clone(&client.connection.certificates),
+                subscribed: stream.subscribes_to(type_url),
+                acknowledged: stream.acknowledged_epoch(type_url),
+            }
+        };
+        self.all().into_iter().map(of).collect()
     }
 
     /// A copy, so that no lock is held while streams are looked at.

@@ -182,6 +182,7 @@ where
             stream: Arc::new(Mutex::new(stream)),
             subscriber: Arc::new(subscriber),
             handle: Arc::clone(&self.handle),
+            connection: Arc::clone(&self.connection),
         });
         inner.clients.insert(Arc::clone(&client));
         inner.policy.observe(&client.identity, Event::Connected);
@@ -381,7 +382,7 @@ fn status_of(reason: &CloseReason) -> Status {
     let text = reason.to_string();
     match reason {
         // Not an error for a client that had a response: it connects again.
-        CloseReason::Client | CloseReason::Age => Status::ok(text),
+        CloseReason::Client | CloseReason::Age | CloseReason::Reconnect => Status::ok(text),
         CloseReason::Protocol(_) => Status::invalid_argument(text),
         CloseReason::NotAcknowledged(_) | CloseReason::NotReading => Status::deadline_exceeded(text),
         CloseReason::Withdrawn | CloseReason::Shutdown => Status::unavailable(text),

@@ -42,6 +42,12 @@ impl Stream {
         self.types.get(type_url)?.acknowledged(name)
     }
 
+    /// The epoch of the newest publication of which the client has acknowledged everything of a type but removals.
+    #[must_use]
+    pub fn acknowledged_epoch(&self, type_url: &TypeUrl) -> Option<Epoch> {
+        self.types.get(type_url)?.gate_position().map(|published| published.epoch)
+    }
+
     /// Whether the client subscribes to anything of a type.
     #[must_use]
     pub fn subscribes_to(&self, type_url: &TypeUrl) -> bool {

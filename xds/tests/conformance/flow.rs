@@ -349,6 +349,28 @@ async fn f11_dismissed_proxy_loses_its_streams_and_its_neighbour_does_not(varian
     assert_eq!(world.server().server().dismiss(&osm_xds::ProxyName::new("fleet/nobody")), 0);
 }
 
+in_variants!(f12_asked_to_reconnect_a_client_sees_an_orderly_end, all);
+async fn f12_asked_to_reconnect_a_client_sees_an_orderly_end(variant: Variant) {
+    let world = World::start().await;
+    world.set(static_cluster("a", 1));
+    let mut stream = world.stream(variant, CLUSTER).await;
+    stream.watch_all(CLUSTER);
+    stream.expect_and_ack(CLUSTER).await;
+    let server = world.server().server().clone();
+    let cluster = osm_xds::TypeUrl::parse(CLUSTER);
+    // Sent only after the first was acknowledged.
+    world.set(static_cluster("a", 2));
+    stream.expect_and_ack(CLUSTER).await;
+    let progress = server.progress_of(&cluster);
+    assert_eq!(progress.len(), 1);
+    assert!(progress[0].subscribed && progress[0].acknowledged.is_some() && progress[0].certificates.is_empty());
+    assert!(!server.progress_of(&osm_xds::TypeUrl::Secret)[0].subscribed);
+    assert_eq!(server.reconnect(&osm_xds::ProxyName::new(NODE)), 1);
+    stream.expect_end().await.expect("an orderly end: the client loses nothing");
+    assert_eq!(disconnected(&world), [CloseReason::Reconnect]);
+    assert_eq!(server.reconnect(&osm_xds::ProxyName::new("fleet/nobody")), 0);
+}
+
 /// A server with narrow limits.
 async fn narrow() -> World {
     let world = WorldBuilder::default()
