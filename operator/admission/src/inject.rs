@@ -21,10 +21,14 @@ use serde_json::{Map, Value, json};
 pub use eligible::SkipReason;
 pub use refusal::Refusal;
 
+pub(crate) use containers::wanted_containers;
+pub(crate) use probes::HealthCheck;
+pub(crate) use volumes::volumes;
+
 use crate::annotation::PROXY_UUID_LABEL;
 use crate::config::InjectorConfig;
+use crate::version::{VERSION_ANNOTATION, injection_version};
 use crate::world::NamespaceSettings;
-use containers::Containers;
 use eligible::Eligibility;
 use names::Former;
 use probes::Rewritten;
@@ -115,10 +119,12 @@ fn decide(
     warnings.extend(rewritten.warnings);
     warnings.extend(reserved_ports(spec, &interception));
     let probes = Probes::new(rewritten.routes).map_err(|problem| Refusal::Probes { pod: name.clone(), problem })?;
-    let containers = Containers { config, interception: &interception, probes, health_check: rewritten.health_check };
-    put_containers(&mut injected, containers.all());
-    put_volumes(&mut injected, volumes::volumes());
-    put_metadata(&mut injected, &review.uid, scrape);
+    put_containers(&mut injected, wanted_containers(config, &interception, probes, rewritten.health_check));
+    put_volumes(&mut injected, volumes());
+    map(&mut injected["metadata"], "labels").insert(PROXY_UUID_LABEL.to_owned(), review.uid.as_str().into());
+    let version = (VERSION_ANNOTATION, injection_version(config));
+    map(&mut injected["metadata"], "annotations")
+        .extend(scrape.into_iter().chain([version]).map(|(key, value)| (key.to_owned(), value.into())));
     Ok(Injection::Patch { patch: json_patch::diff(&review.pod, &injected), warnings })
 }
 
@@ -193,14 +199,6 @@ fn put_volumes(injected: &mut Value, wanted: Vec<Value>) {
             Some(known) => overlay::overlay(known, volume),
             None => present.push(volume),
         }
-    }
-}
-
-fn put_metadata(injected: &mut Value, uid: &str, annotations: Vec<(&'static str, String)>) {
-    map(&mut injected["metadata"], "labels").insert(PROXY_UUID_LABEL.to_owned(), uid.into());
-    if !annotations.is_empty() {
-        let present = map(&mut injected["metadata"], "annotations");
-        present.extend(annotations.into_iter().map(|(key, value)| (key.to_owned(), value.into())));
     }
 }
 

@@ -15,12 +15,17 @@
 //! 5. A Pod that has been injected before (a copy, or one that another webhook changed since) ends as it would have in the
 //!    first place; what others added to our containers meanwhile stays.
 //!
+//! The path of any other object through [`validate`]: what OSM refused is refused; what the status of the object would complain
+//! of later is a warning now, in the same words.
+//!
 //! A Pod needs Namespaces that admit `NET_ADMIN` for its init container: Pod Security level `privileged`. Everything else in
 //! it meets `restricted`.
 
 mod annotation;
 mod config;
 mod inject;
+mod validate;
+mod version;
 mod world;
 
 pub use annotation::{
@@ -30,4 +35,6 @@ pub use annotation::{
 };
 pub use config::{InitPrivilege, InjectorConfig, InjectorDefaults, PullPolicy};
 pub use inject::{Injection, PodAdmission, PodName, Refusal, SkipReason, inject};
+pub use validate::{ObjectAdmission, Operation, RoleChange, RoleRules, Verdict, validate};
+pub use version::{VERSION_ANNOTATION, injection_version};
 pub use world::{MESH_CONFIG_NAME, Membership, NamespaceSettings, Touched, World};

@@ -18,24 +18,30 @@ const DEFAULT_CONCURRENCY: u32 = 2;
 /// User of the container that answers probes: the one that images without a user of their own call `nonroot`.
 const HEALTH_CHECK_UID: u32 = 65532;
 
+/// The containers of a Pod, in the order in which they have to start.
+pub(crate) fn wanted_containers(
+    config: &InjectorConfig,
+    interception: &InterceptConfig,
+    probes: Probes,
+    health_check: HealthCheck,
+) -> Vec<Value> {
+    let containers = Containers { config, interception, probes };
+    let mut all = vec![containers.init(), containers.envoy()];
+    match health_check {
+        HealthCheck::Needed => all.push(containers.health_check()),
+        HealthCheck::Unneeded => {}
+    }
+    all
+}
+
 /// What the containers of one Pod are made from.
-pub(super) struct Containers<'a> {
-    pub(super) config: &'a InjectorConfig,
-    pub(super) interception: &'a InterceptConfig,
-    pub(super) probes: Probes,
-    pub(super) health_check: HealthCheck,
+struct Containers<'a> {
+    config: &'a InjectorConfig,
+    interception: &'a InterceptConfig,
+    probes: Probes,
 }
 
 impl Containers<'_> {
-    /// All of them, in the order in which they have to start.
-    pub(super) fn all(&self) -> Vec<Value> {
-        let mut all = vec![self.init(), self.envoy()];
-        if self.health_check == HealthCheck::Needed {
-            all.push(self.health_check());
-        }
-        all
-    }
-
     /// Sets the redirect rules and writes the bootstrap. Root, because the kernel gives capabilities to no other user.
     fn init(&self) -> Value {
         let config = self.config;

@@ -22,7 +22,7 @@ pub(super) struct Rewritten {
 
 /// Whether the Pod needs the container that answers probes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum HealthCheck {
+pub(crate) enum HealthCheck {
     #[default]
     Unneeded,
     Needed,
@@ -111,7 +111,7 @@ impl Target<'_> {
         let Some(written) = written.get_mut("httpGet").and_then(Value::as_object_mut) else { return };
         let path = path(http.path.as_deref().unwrap_or("/"));
         if http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
-            return self.https(path, port, written, former, result);
+            return self.https(&path, port, written, former, result);
         }
         let route = self.route(ProbeProtocol::Http { path }, port);
         written.insert("path".to_owned(), route.sidecar_path().into());
@@ -122,7 +122,7 @@ impl Target<'_> {
     /// The sidecar can tell one HTTPS server per kind of probe; further ones are asked by the health-check container.
     fn https(
         &self,
-        path: String,
+        path: &str,
         port: u16,
         written: &mut Map<String, Value>,
         former: &[ProbeRoute],
@@ -138,7 +138,7 @@ impl Target<'_> {
         }
         let mut headers = written.get("httpHeaders").and_then(Value::as_array).cloned().unwrap_or_default();
         headers.push(header(names::HTTPS_PORT_HEADER, &port.to_string()));
-        headers.push(header(names::HTTPS_PATH_HEADER, &path));
+        headers.push(header(names::HTTPS_PATH_HEADER, path));
         written.insert("httpHeaders".to_owned(), headers.into());
         written.insert("path".to_owned(), names::HEALTH_CHECK_PATH.into());
         written.insert("port".to_owned(), names::HEALTH_CHECK_PORT.into());

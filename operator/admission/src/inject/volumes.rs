@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const CONFIGURATION_SIZE: &str = "4Mi";
 
 /// Configuration in memory, the token, and the roots that verify the control plane.
-pub(super) fn volumes() -> Vec<Value> {
+pub(crate) fn volumes() -> Vec<Value> {
     vec![
         json!({
             "name": names::CONFIGURATION_VOLUME,

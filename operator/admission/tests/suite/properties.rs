@@ -103,10 +103,12 @@ fn stripped(mut pod: Value) -> Value {
     }
     let spec = pod["spec"].as_object_mut().unwrap();
     spec.retain(|_, value| !value.is_null());
-    if let Some(labels) = pod["metadata"].get_mut("labels").and_then(Value::as_object_mut) {
-        labels.remove("osm-proxy-uuid");
-        if labels.is_empty() {
-            pod["metadata"].as_object_mut().unwrap().remove("labels");
+    let ours = ["osm-proxy-uuid", "openservicemesh.io/injection-version"];
+    for map in ["labels", "annotations"] {
+        let Some(entries) = pod["metadata"].get_mut(map).and_then(Value::as_object_mut) else { continue };
+        entries.retain(|key, _| !ours.contains(&key.as_str()));
+        if entries.is_empty() {
+            pod["metadata"].as_object_mut().unwrap().remove(map);
         }
     }
     pod
