@@ -22,7 +22,6 @@ pub use eligible::SkipReason;
 pub use refusal::Refusal;
 
 pub(crate) use containers::wanted_containers;
-pub(crate) use probes::HealthCheck;
 pub(crate) use volumes::volumes;
 
 use crate::annotation::PROXY_UUID_LABEL;
@@ -119,7 +118,7 @@ fn decide(
     warnings.extend(rewritten.warnings);
     warnings.extend(reserved_ports(spec, &interception));
     let probes = Probes::new(rewritten.routes).map_err(|problem| Refusal::Probes { pod: name.clone(), problem })?;
-    put_containers(&mut injected, wanted_containers(config, &interception, probes, rewritten.health_check));
+    put_containers(&mut injected, wanted_containers(config, &interception, probes, &rewritten.health_check_ports));
     put_volumes(&mut injected, volumes());
     map(&mut injected["metadata"], "labels").insert(PROXY_UUID_LABEL.to_owned(), review.uid.as_str().into());
     let version = (VERSION_ANNOTATION, injection_version(config));

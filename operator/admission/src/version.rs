@@ -4,7 +4,7 @@ use osm_bootstrap::Probes;
 use serde_json::json;
 
 use crate::config::InjectorConfig;
-use crate::inject::{HealthCheck, volumes, wanted_containers};
+use crate::inject::{volumes, wanted_containers};
 
 /// Annotation of every Pod with a sidecar: [`injection_version`] of what it was injected with.
 pub const VERSION_ANNOTATION: &str = "openservicemesh.io/injection-version";
@@ -13,7 +13,8 @@ pub const VERSION_ANNOTATION: &str = "openservicemesh.io/injection-version";
 /// volumes. What the Pod or its Namespace contribute is not part of it.
 #[must_use]
 pub fn injection_version(config: &InjectorConfig) -> String {
-    let containers = wanted_containers(config, &config.interception, Probes::default(), HealthCheck::Needed);
+    // Any port, for the container that answers probes to be among them.
+    let containers = wanted_containers(config, &config.interception, Probes::default(), &[1].into());
     let text = json!({ "containers": containers, "volumes": volumes() }).to_string();
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
 }

@@ -1,5 +1,7 @@
 //! The containers that injection adds.
 
+use std::collections::BTreeSet;
+
 use osm_api::ResourceRequirements;
 use osm_bootstrap::{PodSettings, ProbeKind, Probes, names};
 use osm_intercept::InterceptConfig;
@@ -8,7 +10,6 @@ use osm_translate::naming::{ADMIN_PORT, INBOUND_PORT, METRICS_PORT};
 use serde_json::{Value, json};
 
 use super::interception;
-use super::probes::HealthCheck;
 use crate::config::{InitPrivilege, InjectorConfig};
 
 /// Envoy's worker threads where its resources name no limit of processor time. Envoy's own default is one for each processor
@@ -18,18 +19,18 @@ const DEFAULT_CONCURRENCY: u32 = 2;
 /// User of the container that answers probes: the one that images without a user of their own call `nonroot`.
 const HEALTH_CHECK_UID: u32 = 65532;
 
-/// The containers of a Pod, in the order in which they have to start.
+/// The containers of a Pod, in the order in which they have to start. The last, which answers probes, only if it has
+/// ports to ask.
 pub(crate) fn wanted_containers(
     config: &InjectorConfig,
     interception: &InterceptConfig,
     probes: Probes,
-    health_check: HealthCheck,
+    health_check_ports: &BTreeSet<u16>,
 ) -> Vec<Value> {
     let containers = Containers { config, interception, probes };
     let mut all = vec![containers.init(), containers.envoy()];
-    match health_check {
-        HealthCheck::Needed => all.push(containers.health_check()),
-        HealthCheck::Unneeded => {}
+    if !health_check_ports.is_empty() {
+        all.push(containers.health_check(health_check_ports));
     }
     all
 }
@@ -136,9 +137,10 @@ impl Containers<'_> {
     }
 
     /// Answers probes that Envoy cannot, as a native sidecar, so that it is there when the first probe comes.
-    fn health_check(&self) -> Value {
+    fn health_check(&self, ports: &BTreeSet<u16>) -> Value {
         let config = self.config;
-        let mut arguments = vec!["healthcheck".to_owned()];
+        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        let mut arguments = vec!["healthcheck".to_owned(), format!("--port={}", ports.join(","))];
         match config.local_proxy_mode {
             LocalProxyMode::Localhost => {}
             LocalProxyMode::PodIp => arguments.push("--address=$(POD_IP)".to_owned()),

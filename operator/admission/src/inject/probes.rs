@@ -1,5 +1,7 @@
 //! Health probes: the kubelet has no certificate of the mesh, so its probes go to ports of the sidecar that are not redirected.
 
+use std::collections::BTreeSet;
+
 use osm_api::k8s_openapi::api::core::v1::{
     Container, ContainerPort, GRPCAction, HTTPGetAction, Probe, TCPSocketAction,
 };
@@ -14,18 +16,10 @@ use super::names::is_own_container;
 pub(super) struct Rewritten {
     /// Probes that Envoy passes on.
     pub(super) routes: Vec<ProbeRoute>,
-    /// Whether any probe goes to the container that speaks TCP, gRPC and HTTPS for the kubelet.
-    pub(super) health_check: HealthCheck,
+    /// Ports that the container has to ask which speaks TCP, gRPC and HTTPS for the kubelet; none if it is not needed.
+    pub(super) health_check_ports: BTreeSet<u16>,
     /// Probes that stay as they are although they cannot succeed, in words.
     pub(super) warnings: Vec<String>,
-}
-
-/// Whether the Pod needs the container that answers probes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum HealthCheck {
-    #[default]
-    Unneeded,
-    Needed,
 }
 
 fn field(kind: ProbeKind) -> &'static str {
@@ -104,7 +98,7 @@ impl Target<'_> {
             return;
         }
         if port == Some(names::HEALTH_CHECK_PORT) && http.path.as_deref() == Some(names::HEALTH_CHECK_PATH) {
-            result.health_check = HealthCheck::Needed;
+            result.health_check_ports.extend(asked_port(http));
             return;
         }
         let Some(port) = port else { return self.no_port(&http.port, result) };
@@ -143,7 +137,7 @@ impl Target<'_> {
         written.insert("path".to_owned(), names::HEALTH_CHECK_PATH.into());
         written.insert("port".to_owned(), names::HEALTH_CHECK_PORT.into());
         written.insert("scheme".to_owned(), "HTTP".into());
-        result.health_check = HealthCheck::Needed;
+        result.health_check_ports.insert(port);
     }
 
     /// The route of an earlier injection that this probe goes to.
@@ -162,7 +156,8 @@ impl Target<'_> {
         }
         let Some(port) = self.port(&tcp.port) else { return self.no_port(&tcp.port, result) };
         written.remove("tcpSocket");
-        ask_health_check(written, &[header(names::TCP_PORT_HEADER, &port.to_string())], result);
+        ask_health_check(written, &[header(names::TCP_PORT_HEADER, &port.to_string())]);
+        result.health_check_ports.insert(port);
     }
 
     fn grpc(&self, grpc: &GRPCAction, written: &mut Map<String, Value>, result: &mut Rewritten) {
@@ -172,7 +167,8 @@ impl Target<'_> {
             headers.push(header(names::GRPC_SERVICE_HEADER, service));
         }
         written.remove("grpc");
-        ask_health_check(written, &headers, result);
+        ask_health_check(written, &headers);
+        result.health_check_ports.insert(port);
     }
 
     /// A port by number or by the name of a port of the container, as the kubelet reads it.
@@ -204,11 +200,18 @@ fn header(name: &str, value: &str) -> Value {
     json!({ "name": name, "value": value })
 }
 
-fn ask_health_check(written: &mut Map<String, Value>, headers: &[Value], result: &mut Rewritten) {
+/// The port that a probe of an earlier injection is about.
+fn asked_port(http: &HTTPGetAction) -> Option<u16> {
+    let names = [names::TCP_PORT_HEADER, names::GRPC_PORT_HEADER, names::HTTPS_PORT_HEADER];
+    let header = http.http_headers.iter().flatten().find(|header| names.contains(&header.name.as_str()))?;
+    header.value.parse().ok()
+}
+
+/// Sends a probe to the container that speaks for the kubelet.
+fn ask_health_check(written: &mut Map<String, Value>, headers: &[Value]) {
     let (path, port) = (names::HEALTH_CHECK_PATH, names::HEALTH_CHECK_PORT);
     let request = json!({ "path": path, "port": port, "scheme": "HTTP", "httpHeaders": headers });
     written.insert("httpGet".to_owned(), request);
-    result.health_check = HealthCheck::Needed;
 }
 
 /// The path as a request line has it: with a slash in front, and nothing that would have to be escaped.

@@ -53,7 +53,9 @@ fn what_another_webhook_added_meanwhile_joins_the_mesh() {
     // The API server's own part of admission, and a webhook that puts a container in front and one beside.
     let token = json!({ "name": "kube-api-access", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount" });
     for container in pod["spec"]["initContainers"].as_array_mut().unwrap() {
-        container["volumeMounts"].as_array_mut().map(|mounts| mounts.push(token.clone()));
+        if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+            mounts.push(token.clone());
+        }
         container["resources"] = json!({ "limits": { "cpu": "1" } });
     }
     let first = json!({ "name": "fetch", "image": "fetch:1" });
