@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 
-use crate::{pem, tls};
+use crate::{der, pem, tls};
 
 /// A non-empty set of root certificates. Sorted and without duplicates, so equal sets are equal values and equal bytes.
 #[derive(Clone)]
@@ -93,6 +93,22 @@ impl TrustBundle {
     /// The roots as PEM, one after the other: the value of Envoy's `validation_context.trusted_ca`.
     pub fn pem(&self) -> String {
         self.roots.iter().map(|root| pem::certificate(root)).collect()
+    }
+
+    /// From when and until when all roots are valid; `None` when one cannot be read.
+    pub fn validity(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
+        let validity = |root: &CertificateDer<'static>| {
+            let parsed = der::certificate(root).ok()?;
+            Some((parsed.validity().not_before.to_datetime(), parsed.validity().not_after.to_datetime()))
+        };
+        let all: Option<Vec<_>> = self.roots.iter().map(validity).collect();
+        let all = all?;
+        Some((all.iter().map(|(from, _)| *from).max()?, all.iter().map(|(_, until)| *until).min()?))
+    }
+
+    /// Whether every root of `other` is one of these.
+    pub fn contains(&self, other: &Self) -> bool {
+        other.roots.iter().all(|root| self.roots.binary_search_by(|own| own.as_ref().cmp(root.as_ref())).is_ok())
     }
 
     /// Whether a chain of certificates, leaf first, leads to one of the roots at `now`. Says nothing of names.

@@ -10,6 +10,7 @@ use x509_parser::signature_algorithm::SignatureAlgorithm;
 
 use super::public_key::{PublicKeyProblem, check_public_key};
 use crate::authority_error::AuthorityError;
+use crate::validity::CLOCK_SKEW;
 
 /// All rules, for all certificates of a chain that begins with the one that signs leaves.
 pub(super) fn chain(certificates: &[X509Certificate<'_>], now: OffsetDateTime) -> Result<(), AuthorityError> {
@@ -94,7 +95,7 @@ impl Place<'_, '_> {
         if not_after <= now {
             return Err(AuthorityError::Expired { subject: self.subject(), not_after });
         }
-        if not_before > now {
+        if not_before > now + CLOCK_SKEW {
             return Err(AuthorityError::NotYetValid { subject: self.subject(), not_before });
         }
         Ok(())

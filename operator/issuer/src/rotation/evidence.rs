@@ -46,25 +46,27 @@ pub enum Holding {
         trusts: BTreeSet<RootName>,
         /// Roots that it may trust.
         may_trust: BTreeSet<RootName>,
-        /// Roots whose certificates it may show.
+        /// Roots whose certificates it may show to its peers.
         may_show: BTreeSet<RootName>,
+        /// Roots of the certificates with which it reaches the control plane.
+        connected_with: BTreeSet<RootName>,
     },
 }
 
 impl Holding {
     /// Trusts exactly these, and shows certificates of exactly those.
     pub fn settled(trusts: BTreeSet<RootName>, shows: BTreeSet<RootName>) -> Self {
-        Self::Known { may_trust: trusts.clone(), trusts, may_show: shows }
+        Self::Known { may_trust: trusts.clone(), trusts, may_show: shows, connected_with: BTreeSet::new() }
     }
 
     pub(super) fn surely_trusts(&self, root: &RootName) -> bool {
         matches!(self, Self::Known { trusts, .. } if trusts.contains(root))
     }
 
-    pub(super) fn may_show(&self, root: &RootName) -> bool {
+    pub(super) fn may_use(&self, root: &RootName) -> bool {
         match self {
             Self::Unknown => true,
-            Self::Known { may_show, .. } => may_show.contains(root),
+            Self::Known { may_show, connected_with, .. } => may_show.contains(root) || connected_with.contains(root),
         }
     }
 

@@ -195,7 +195,7 @@ impl Planner<'_> {
 
     fn holds_retirement(&self, root: &RootName) -> Vec<Wait> {
         let mut held_by: Vec<Wait> = self.missing().into_iter().collect();
-        let users = self.awaited().filter(|(_, holding)| holding.may_show(root));
+        let users = self.awaited().filter(|(_, holding)| holding.may_use(root));
         held_by.extend(
             users.map(|(participant, _)| Wait::Certificate { participant: participant.clone(), root: root.clone() }),
         );

@@ -182,7 +182,8 @@ impl World {
         let may_trust: BTreeSet<RootName> = bundles.iter().flat_map(|bundle| bundle.iter().cloned()).collect();
         let everywhere = |root: &&RootName| bundles.iter().all(|bundle| bundle.contains(*root));
         let trusts = may_trust.iter().filter(everywhere).cloned().collect();
-        Holding::Known { trusts, may_trust, may_show: shown.cloned().collect() }
+        let connected_with = BTreeSet::new();
+        Holding::Known { trusts, may_trust, may_show: shown.cloned().collect(), connected_with }
     }
 
     fn plan(&self) -> Plan {

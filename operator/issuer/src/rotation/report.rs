@@ -123,7 +123,7 @@ fn shows_another(holding: &Holding, name: &RootName) -> bool {
 }
 
 fn is_as_decided(holding: &Holding, name: &RootName, usage: Usage) -> bool {
-    let Holding::Known { trusts, may_trust, may_show } = holding else { return false };
+    let Holding::Known { trusts, may_trust, may_show, .. } = holding else { return false };
     match usage {
         // A proxy that serves and calls nobody shows nothing.
         Usage::Issuing => trusts.contains(name) && may_show.iter().all(|root| root == name),

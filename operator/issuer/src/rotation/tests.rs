@@ -157,6 +157,20 @@ fn a_leaf_in_use_and_a_root_that_is_not_valid_yet_hold_their_steps() {
 }
 
 #[test]
+fn a_root_stays_while_a_proxy_reaches_the_control_plane_with_its_certificate() {
+    let (trusts, shows) = (set(&["a", "b"]), set(&["b"]));
+    let connected_with = set(&["a"]);
+    let holding = Holding::Known { may_trust: trusts.clone(), trusts, may_show: shows, connected_with };
+    let plan =
+        ask(&roots(Role::Inactive, Role::Active), &record("b", &["a", "b"]), &evidence(&[(proxy("1"), holding)]));
+    assert_eq!(plan.step, None);
+    let wait = plan.reports[&name("a")].waits[0].to_string();
+    assert_eq!(wait, "proxy shop/web/1 still uses a certificate of osm-system/a");
+    // Its peers see the new one already.
+    assert_eq!(plan.reports[&name("b")].state, RootState::Active);
+}
+
+#[test]
 fn a_root_that_cannot_be_used_never_takes_the_place_of_one_that_can() {
     let mut roots = roots(Role::Passive, Role::Active);
     roots.get_mut(&name("b")).unwrap().availability = Availability::Unusable;
