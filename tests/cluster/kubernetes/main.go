@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/util"
@@ -39,7 +38,7 @@ func newKubelet() *cobra.Command {
 	// Which of the two it is depends on the version of Kubernetes.
 	switch create := any(kubelet.NewKubeletCommand).(type) {
 	case func(context.Context) *cobra.Command:
-		return create(genericapiserver.SetupSignalContext())
+		return create(context.Background())
 	case func() *cobra.Command:
 		return create()
 	default:

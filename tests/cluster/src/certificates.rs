@@ -23,7 +23,7 @@ pub(crate) struct Pair {
 }
 
 /// A certificate and its key, as files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct PairFiles {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::certificates::{Authority, Pair, PairFiles, service_account_keys};
@@ -17,7 +18,7 @@ const ETCD_PEER_PORT: u16 = 2380;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// The files and addresses of a control plane.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ControlPlane {
     folder: PathBuf,
     /// Where clients find the API server.
@@ -34,7 +35,7 @@ pub(crate) struct ControlPlane {
 }
 
 /// Whether anything reaches the API server by its Service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Endpoints {
     /// Pods do.
     Published,

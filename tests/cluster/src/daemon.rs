@@ -34,10 +34,6 @@ impl Daemon {
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// An error that is [`Hopeless`] if it has ended.
     pub(crate) fn require_alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
@@ -98,7 +94,13 @@ pub(crate) fn is_running(pid: u32, started: u64) -> bool {
 
 /// When a process started, in ticks since the machine did.
 pub(crate) fn start_time(pid: u32) -> Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("no process {pid}"))?;
+    start_time_in(Path::new("/proc"), pid)
+}
+
+/// As [`start_time`], of a process of the namespace whose `/proc` is at `proc`.
+pub(crate) fn start_time_in(proc: &Path, pid: u32) -> Result<u64> {
+    let stat =
+        std::fs::read_to_string(proc.join(format!("{pid}/stat"))).with_context(|| format!("no process {pid}"))?;
     // The name in brackets may hold anything; the 20th word after it is the time.
     let (_, words) = stat.rsplit_once(')').context("a process has a name")?;
     let mut words = words.split_whitespace();
