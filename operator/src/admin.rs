@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::future::BoxFuture;
+use osm_api::Kind;
 use osm_issuer::Renewed;
 use osm_model::Identity;
 use osm_xds::Cache;
@@ -17,6 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::Dump;
 use crate::metrics::Metrics;
+use crate::reconcile::Ledger;
+use crate::replicas::{self, TALLIES_PATH};
 
 /// A question to the driver, with where the answer goes.
 #[derive(Debug)]
@@ -33,19 +37,61 @@ pub(crate) type ExtraPages = Arc<dyn Fn(&str) -> Option<Value> + Send + Sync>;
 /// Renews every workload's certificate now, whatever its age.
 pub(crate) type RotateCertificates = Arc<dyn Fn() -> BoxFuture<'static, Renewed> + Send + Sync>;
 
+/// How far a process has come between its start and its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// It waits for this.
+    Starting(String),
+    /// It serves, as soon as its inputs are read.
+    Serving,
+    /// It is about to end, and sends proxies away.
+    Stopping,
+}
+
+/// The phase of the process, as whoever asks whether it is ready sees it. A handle: clones are the same.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    phase: Arc<ArcSwap<Phase>>,
+    cache: Cache,
+}
+
+impl Readiness {
+    /// Ready when `phase` is [`Phase::Serving`] and the inputs of `cache` were read.
+    pub fn new(phase: Phase, cache: Cache) -> Self {
+        Self { phase: Arc::new(ArcSwap::from_pointee(phase)), cache }
+    }
+
+    /// The process has come this far.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(Arc::new(phase));
+    }
+
+    /// Why the process is not ready; `None` when it is.
+    pub fn obstacle(&self) -> Option<String> {
+        match &**self.phase.load() {
+            Phase::Starting(waits_for) => Some(waits_for.clone()),
+            Phase::Stopping => Some("the control plane is stopping".to_owned()),
+            Phase::Serving if self.cache.is_ready() => None,
+            Phase::Serving => Some("the inputs are not read yet".to_owned()),
+        }
+    }
+}
+
 /// What the endpoint reads from.
 #[derive(Clone)]
 pub struct Admin {
     /// Questions to the driver.
     pub questions: mpsc::Sender<Question>,
     /// Readiness.
-    pub cache: Cache,
+    pub readiness: Readiness,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Problems of the source, and the state of certificates.
     pub extra: ExtraPages,
     /// What `POST /certificates/rotate` does.
     pub rotate: RotateCertificates,
+    /// What other replicas are told; `None` where there are none.
+    pub(crate) ledger: Option<Ledger>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -58,6 +104,8 @@ impl std::fmt::Debug for Admin {
 const INDEX: &[(&str, &str)] = &[
     ("/livez", "whether the process runs"),
     ("/readyz", "whether the inputs were read and snapshots are served"),
+    ("/version", "version of the control plane"),
+    ("/smi/version", "versions of the SMI kinds that are read"),
     ("/metrics", "metrics for Prometheus"),
     ("/debug/problems", "problems of the source that keep the last good state in force"),
     ("/debug/objects", "objects the mesh is made of"),
@@ -81,7 +129,12 @@ impl Admin {
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
+            .route("/health/alive", get(|| async { "ok\n" }))
+            .route("/health/ready", get(readyz))
+            .route("/version", get(version))
+            .route("/smi/version", get(smi_version))
             .route("/metrics", get(metrics))
+            .route(TALLIES_PATH, get(replica_tallies))
             .route("/debug", get(index))
             .route("/debug/{page}", get(page))
             .route("/debug/mesh/{namespace}/{account}", get(workload))
@@ -109,10 +162,26 @@ fn pretty(value: &Value) -> Response {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    if admin.cache.is_ready() {
-        "ok\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the inputs are not read yet\n").into_response()
+    match admin.readiness.obstacle() {
+        None => "ok\n".into_response(),
+        Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, obstacle + "\n").into_response(),
+    }
+}
+
+async fn version() -> Response {
+    pretty(&json!({ "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Versions of the SMI kinds that are read, by kind, as OSM's command line asks for them.
+async fn smi_version() -> Response {
+    let smi = Kind::own().filter(|kind| kind.group().ends_with("smi-spec.io"));
+    pretty(&Value::Object(smi.map(|kind| (kind.as_str().to_owned(), json!(kind.api_version()))).collect()))
+}
+
+async fn replica_tallies(State(admin): State<Admin>) -> Response {
+    match admin.ledger {
+        Some(ledger) => replicas::tallies(ledger),
+        None => (StatusCode::NOT_FOUND, "this process has no other replicas\n").into_response(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
@@ -11,9 +12,10 @@ use osm_issuer::{Clock, TrustDomain};
 use osm_model::Identity;
 
 use crate::bootstrap::{self, Bootstrap};
+use crate::run::RunArgs;
 use crate::render::{self, Outcome, Output, Selection, Type};
 use crate::standalone::{self, Standalone};
-use crate::{commands, identity, intercept};
+use crate::{commands, identity, intercept, logging, run};
 
 /// A service mesh from Kubernetes objects: SMI policies and MeshConfig in, Envoy configuration out.
 #[derive(Debug, Parser)]
@@ -25,6 +27,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve a mesh in a cluster: the control plane
+    #[command(after_help = run::HELP)]
+    Run(Box<RunArgs>),
     /// Serve a mesh from a folder of manifests, without a cluster
     #[command(after_help = STANDALONE_HELP)]
     Standalone(StandaloneArgs),
@@ -81,7 +86,7 @@ Exit codes: 0 written, 2 could not be written.";
 
 /// Options of the mesh, the same wherever they are given.
 #[derive(Debug, Args)]
-struct MeshArgs {
+pub(crate) struct MeshArgs {
     /// Name of the mesh: value of the namespaces' label openservicemesh.io/monitored-by
     #[arg(long, default_value = "osm")]
     mesh_name: String,
@@ -100,7 +105,7 @@ struct MeshArgs {
 }
 
 impl MeshArgs {
-    fn options(&self) -> anyhow::Result<Options> {
+    pub(crate) fn options(&self) -> anyhow::Result<Options> {
         Ok(Options {
             mesh_name: self.mesh_name.as_str().into(),
             control_plane_namespace: self.osm_namespace.as_str().into(),
@@ -187,6 +192,7 @@ impl Cli {
     /// Carries the command out; errors go to standard error, with everything that led to them.
     pub async fn run(self) -> ExitCode {
         let outcome = match self.command {
+            Command::Run(args) => run_in_cluster(*args).await,
             Command::Standalone(args) => run_standalone(args).await,
             Command::Render(args) => run_render(&args),
             Command::Bootstrap(args) => run_bootstrap(args).await,
@@ -206,6 +212,14 @@ impl Cli {
             ExitCode::from(2)
         })
     }
+}
+
+async fn run_in_cluster(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let logs = Arc::new(logging::start(args.log_format, args.otlp_endpoint.as_deref())?);
+    let options = args.mesh.options()?;
+    let ended = run::run(args, options, Arc::clone(&logs)).await;
+    logs.finish();
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {

@@ -3,6 +3,7 @@
 
 mod containment;
 mod dump;
+mod pods;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,9 @@ use osm_translate::{PrivateKeyPem, ResourceKind, secret_service_certificate, sec
 use osm_xds::{Admission, Cache, ClientIdentity, Epoch, Event, ProxyName, StreamId};
 
 pub use dump::Dump;
-pub use report::{Reports, StatusDocument};
+pub use pods::KnownPods;
+pub(crate) use report::conditions_of;
+pub use report::{Known, Report, Reports, StatusDocument};
 
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Proxies, ProxyState};
@@ -35,6 +38,7 @@ pub struct Driver {
     streams: BTreeMap<ProxyName, Streams>,
     held_back: containment::HeldBack,
     reports: Reports,
+    pods: KnownPods,
     metrics: Arc<Metrics>,
 }
 
@@ -50,6 +54,8 @@ struct Streams {
 pub struct Effects {
     /// Workloads whose certificate is wanted, because a proxy of theirs is here.
     pub wanted_certificates: BTreeSet<Identity>,
+    /// Proxies whose pod is gone: their streams are to be closed.
+    pub dismissed: BTreeSet<ProxyName>,
 }
 
 impl Driver {
@@ -63,8 +69,14 @@ impl Driver {
             streams: BTreeMap::new(),
             held_back: containment::HeldBack::default(),
             reports: Reports::default(),
+            pods: KnownPods::default(),
             metrics,
         }
+    }
+
+    /// The pods that the objects show, for whoever admits proxies.
+    pub fn known_pods(&self) -> &KnownPods {
+        &self.pods
     }
 
     /// The computation, for reading.
@@ -73,7 +85,8 @@ impl Driver {
     }
 
     /// Takes over changed objects as one change. `read_at` is when the source noticed them.
-    pub fn on_objects(&mut self, objects: Vec<(ObjectRef, Option<Object>)>, read_at: Instant) {
+    pub fn on_objects(&mut self, objects: Vec<(ObjectRef, Option<Object>)>, read_at: Instant) -> Effects {
+        let dismissed = self.pods.update(&objects);
         let changed: BTreeSet<ObjectId> = objects.iter().map(|(name, _)| osm_engine::object_id(name)).collect();
         let gone: Vec<ObjectId> = objects
             .iter()
@@ -98,6 +111,7 @@ impl Driver {
         for object in gone {
             self.progress.forget(&object);
         }
+        Effects { dismissed, ..Effects::default() }
     }
 
     fn publish(&mut self, changes: &MeshChanges, read_at: Instant) -> Epoch {
@@ -128,21 +142,23 @@ impl Driver {
         }
     }
 
-    /// New roots to trust.
-    pub fn on_trust_bundle(&mut self, bundle: &TrustBundle) {
+    /// New roots to trust. Gives the epoch of the publication that tells proxies.
+    pub fn on_trust_bundle(&mut self, bundle: &TrustBundle) -> Epoch {
         self.publisher.set_trust_bundle(&secret_trust_bundle(&bundle.pem()));
-        self.publisher.publish();
+        self.publisher.publish().epoch
     }
 
-    /// A new certificate for a workload.
-    pub fn on_certificate(&mut self, leaf: &LeafCertificate) {
-        let PeerIdentity::Workload(workload) = leaf.identity() else { return };
-        let Ok(identity) = Identity::new(workload.namespace(), workload.service_account()) else { return };
+    /// A new certificate for a workload. Gives whose, and the epoch of the publication that tells its proxies; `None` for
+    /// certificates of others than workloads.
+    pub fn on_certificate(&mut self, leaf: &LeafCertificate) -> Option<(Identity, Epoch)> {
+        let PeerIdentity::Workload(workload) = leaf.identity() else { return None };
+        let identity = Identity::new(workload.namespace(), workload.service_account()).ok()?;
         let material = leaf.material();
         let key = PrivateKeyPem::new(material.expose_private_key_pem());
         let secret = secret_service_certificate(material.certificate_chain_pem(), &key);
         self.publisher.set_certificate(&identity, &secret);
-        self.publisher.publish();
+        let epoch = self.publisher.publish().epoch;
+        Some((identity, epoch))
     }
 
     /// Something happened on a stream.
@@ -154,6 +170,10 @@ impl Driver {
         let Some(workload) = workload_of(client.admission.key.as_str()) else { return effects };
         match event {
             Event::Connected => {
+                if !self.pods.may_be(workload.namespace.as_str(), &client.node) {
+                    // The pod went while its proxy was being admitted.
+                    effects.dismissed.insert(proxy.clone());
+                }
                 let fresh = || Streams { workload: workload.clone(), open: BTreeSet::new() };
                 self.streams.entry(proxy).or_insert_with(fresh).open.insert(client.stream);
                 self.concern_population(&workload);

@@ -5,18 +5,26 @@
 //! what proxies answer comes back to the driver as events → [`Progress`] counts per object → `status` turns findings and
 //! counts into conditions. Certificates come from `osm-issuer` by a path of their own and reach proxies by SDS alone.
 
+mod account;
 mod admin;
+mod authority;
 mod bootstrap;
 mod cli;
 mod commands;
 mod driver;
 mod identity;
 mod intercept;
+mod labels;
+mod logging;
+mod mesh;
 mod metrics;
 mod progress;
 mod proxies;
 mod publish;
+mod reconcile;
 mod render;
+mod replicas;
+mod run;
 mod standalone;
 mod status;
 mod status_folder;
@@ -24,10 +32,11 @@ mod status_folder;
 use std::io::Write;
 use std::process::ExitCode;
 
-pub use admin::{Admin, Question};
+pub use account::{Account, ObjectAccount, WorkloadAccount};
+pub use admin::{Admin, Phase, Question, Readiness};
 pub use bootstrap::{Bootstrap, renew, write_certificates};
 pub use cli::Cli;
-pub use driver::{Driver, Dump, Effects, Reports, StatusDocument, Synced};
+pub use driver::{Driver, Dump, Effects, Known, KnownPods, Report, Reports, StatusDocument, Synced};
 pub use identity::{
     CONTROL_PLANE_SERVICE, ServerTls, control_plane_identity, leaf_policy, open_store, workload_identity,
 };
@@ -37,6 +46,7 @@ pub use proxies::{ProxyEvent, ProxyPolicy};
 pub use publish::{Publisher, snapshot_key, type_url};
 pub use render::{Outcome, Output, Selection, Type, document, render, resources};
 pub use standalone::{Standalone, run};
+pub use status::WorkloadCounts;
 
 /// Prints the result of a command; a reader that went away is no error.
 pub(crate) fn print(text: &str, code: ExitCode) -> ExitCode {
@@ -57,9 +67,6 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 
 /// Sends logs to standard error as JSON lines; `RUST_LOG` chooses what is logged.
 pub(crate) fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_env_filter(filter);
-    // Fails only if logs are sent somewhere already, as when a test embeds the process.
-    let _ = logs.try_init();
+    // Fails only for a collector of traces, and there is none.
+    let _ = logging::start(logging::LogFormat::Json, None);
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use osm_api::Kind;
 use osm_engine::MeshChanges;
 use osm_xds::{Event, Publication};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,6 +18,46 @@ use prometheus_client::registry::Registry;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TypeLabel {
     r#type: String,
+}
+
+/// The kind a figure is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+/// Figures of the reconcilers. They stay at zero on replicas that do not hold the Lease.
+#[derive(Debug)]
+struct ReconcilerMetrics {
+    leader: Gauge,
+    in_flight: Gauge,
+    errors: Family<KindLabel, Counter>,
+    writes: Family<KindLabel, Counter>,
+    duration: Family<KindLabel, Histogram, fn() -> Histogram>,
+}
+
+fn reconcile_duration() -> Histogram {
+    Histogram::new([0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+
+impl ReconcilerMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let it = Self {
+            leader: Gauge::default(),
+            in_flight: Gauge::default(),
+            errors: Family::default(),
+            writes: Family::default(),
+            duration: Family::new_with_constructor(reconcile_duration),
+        };
+        registry.register("leader", "Whether this replica holds the Lease and writes", it.leader.clone());
+        registry.register("reconcile_queue", "Objects that are being written", it.in_flight.clone());
+        registry.register("reconcile_errors", "Writes that failed and are tried again", it.errors.clone());
+        registry.register("api_writes", "Writes to the API server that changed something", it.writes.clone());
+        let help =
+            "How long it took to look at an object and to write what differs; its count is that of reconciliations";
+        registry.register("reconcile_duration_seconds", help, it.duration.clone());
+        it
+    }
 }
 
 /// All metrics of the process.
@@ -37,6 +78,7 @@ pub struct Metrics {
     findings: Gauge,
     certificates: Counter,
     status_writes: Counter,
+    reconcilers: ReconcilerMetrics,
 }
 
 impl Default for Metrics {
@@ -77,6 +119,7 @@ impl Default for Metrics {
         registry.register("cert_issued_count", "Certificates issued", certificates.clone());
         let status_writes = Counter::default();
         registry.register("status_writes", "Status documents written", status_writes.clone());
+        let reconcilers = ReconcilerMetrics::registered(&mut registry);
         Self {
             registry,
             publications,
@@ -93,6 +136,7 @@ impl Default for Metrics {
             findings,
             certificates,
             status_writes,
+            reconcilers,
         }
     }
 }
@@ -157,5 +201,25 @@ impl Metrics {
 
     pub(crate) fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    pub(crate) fn leader(&self, leads: bool) {
+        self.reconcilers.leader.set(i64::from(leads));
+    }
+
+    pub(crate) fn reconciling(&self, objects: usize) {
+        self.reconcilers.in_flight.set(i64::try_from(objects).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn reconciled(&self, kind: Kind, took: Duration) {
+        self.reconcilers.duration.get_or_create(&KindLabel { kind: kind.as_str() }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn reconcile_failed(&self, kind: Kind) {
+        self.reconcilers.errors.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
+    }
+
+    pub(crate) fn api_write(&self, kind: Kind) {
+        self.reconcilers.writes.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
     }
 }

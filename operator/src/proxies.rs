@@ -8,6 +8,7 @@ use osm_model::Identity;
 use osm_xds::{Admission, ClientIdentity, Event, Node, Peer, Policy, ProxyName, Refusal, TypeUrl, UnknownName};
 use tokio::sync::mpsc;
 
+use crate::driver::KnownPods;
 use crate::publish::{snapshot_key, type_url};
 
 /// A stream's event, for the driver.
@@ -23,22 +24,27 @@ pub struct ProxyEvent {
 #[derive(Debug)]
 pub struct ProxyPolicy {
     trust_domains: Vec<osm_issuer::TrustDomain>,
+    pods: KnownPods,
     events: mpsc::UnboundedSender<ProxyEvent>,
 }
 
 impl ProxyPolicy {
-    /// Accepts certificates of `trust_domains`, and tells `events` what happens.
+    /// Accepts certificates of `trust_domains`, but not of pods that `pods` does not know, and tells `events` what happens.
     ///
     /// The channel is unbounded because hooks must not block; its content is bounded by what clients may have
     /// unacknowledged, which the server limits.
-    pub fn new(trust_domains: Vec<osm_issuer::TrustDomain>, events: mpsc::UnboundedSender<ProxyEvent>) -> Self {
-        Self { trust_domains, events }
+    pub fn new(
+        trust_domains: Vec<osm_issuer::TrustDomain>,
+        pods: KnownPods,
+        events: mpsc::UnboundedSender<ProxyEvent>,
+    ) -> Self {
+        Self { trust_domains, pods, events }
     }
 }
 
 impl Policy for ProxyPolicy {
     fn authenticate<'a>(&'a self, peer: &'a Peer, node: &'a Node) -> BoxFuture<'a, Result<Admission, Refusal>> {
-        let decision = admit(&self.trust_domains, peer, node);
+        let decision = admit(&self.trust_domains, &self.pods, peer, node);
         if let Err(refusal) = &decision {
             // The proxy is told, too; whoever runs the mesh looks here.
             tracing::warn!(address = ?peer.address, node = %node.id, reason = %refusal, "a proxy is refused");
@@ -64,7 +70,12 @@ impl Policy for ProxyPolicy {
 }
 
 /// Binds what a client says of itself to what its certificate proves.
-fn admit(trust_domains: &[osm_issuer::TrustDomain], peer: &Peer, node: &Node) -> Result<Admission, Refusal> {
+fn admit(
+    trust_domains: &[osm_issuer::TrustDomain],
+    pods: &KnownPods,
+    peer: &Peer,
+    node: &Node,
+) -> Result<Admission, Refusal> {
     let Some(leaf) = peer.certificates.first() else {
         let text = "a client certificate is required; use the bootstrap that `osm-operator bootstrap` writes";
         return Err(Refusal::Unauthenticated(text.to_owned()));
@@ -82,6 +93,10 @@ fn admit(trust_domains: &[osm_issuer::TrustDomain], peer: &Peer, node: &Node) ->
         return Err(Refusal::PermissionDenied(text));
     }
     let workload = proxy.workload();
+    if !pods.may_be(workload.namespace(), &node.id) {
+        let text = format!("there is no pod {:?} in namespace {:?}, or not yet", node.id, workload.namespace());
+        return Err(Refusal::PermissionDenied(text));
+    }
     let identity = Identity::new(workload.namespace(), workload.service_account())
         .map_err(|error| Refusal::InvalidArgument(error.to_string()))?;
     let proxy = ProxyName::new(format!("{identity}/{}", node.id));

@@ -9,11 +9,12 @@ use osm_model::{Aspect, Finding, Identity, ObjectId, Severity};
 use osm_xds::{Snapshot, TypeUrl};
 use serde_json::{Value, json};
 
+use crate::account::WorkloadAccount;
 use crate::progress::ObjectCounts;
 
-/// Conditions of an object of ours: what is wrong with it, and which proxies run it.
-pub(crate) fn conditions(findings: &[&Finding], counts: &ObjectCounts) -> Vec<DesiredCondition> {
-    let details = vec![
+/// What is wrong with an object of ours: `Accepted` and `ResolvedRefs`.
+pub(crate) fn details(findings: &[&Finding]) -> Vec<DesiredCondition> {
+    vec![
         aspect(ConditionType::Accepted, Aspect::Accepted, findings, "Accepted", "The object is well formed."),
         aspect(
             ConditionType::ResolvedRefs,
@@ -22,10 +23,24 @@ pub(crate) fn conditions(findings: &[&Finding], counts: &ObjectCounts) -> Vec<De
             "ResolvedRefs",
             "All references are there.",
         ),
-        programmed(counts),
-    ];
-    with_summary(details, "Pending")
+    ]
 }
+
+/// Conditions of an object of ours: what is wrong with it, and which proxies run it. `behind` replicas of the control plane have
+/// not read it yet.
+pub(crate) fn conditions(details: &[DesiredCondition], counts: &ObjectCounts, behind: usize) -> Vec<DesiredCondition> {
+    let mut conditions = details.to_vec();
+    conditions.push(programmed(counts, behind));
+    with_summary(conditions, PENDING)
+}
+
+/// Conditions of an object of which nothing is known yet.
+pub(crate) fn unknown() -> Vec<DesiredCondition> {
+    with_summary(Vec::new(), PENDING)
+}
+
+/// The reason of what is not known yet.
+const PENDING: &str = "Pending";
 
 /// An aspect is false if any error belongs to it, and mentions warnings if there are only those.
 fn aspect(
@@ -53,7 +68,7 @@ pub(crate) fn sentence(finding: &Finding) -> String {
     format!("{}: {}; {}.", finding.field, finding.message, finding.remedy)
 }
 
-fn programmed(counts: &ObjectCounts) -> DesiredCondition {
+fn programmed(counts: &ObjectCounts, behind: usize) -> DesiredCondition {
     let ObjectCounts { targeted, acknowledged, refused, .. } = *counts;
     let condition = |status, reason: &'static str, message: String| {
         DesiredCondition::new(ConditionType::Programmed, status, reason, message)
@@ -63,6 +78,14 @@ fn programmed(counts: &ObjectCounts) -> DesiredCondition {
         return condition(ConditionStatus::False, "RefusedByProxies", message);
     }
     match targeted {
+        _ if behind > 0 => condition(
+            ConditionStatus::Unknown,
+            "WaitingForProxies",
+            format!(
+                "{acknowledged} of {targeted} proxies have acknowledged it; {behind} replicas of the control plane have not \
+                 read it yet."
+            ),
+        ),
         0 => condition(ConditionStatus::True, "NoProxies", "No connected proxy is concerned.".to_owned()),
         _ if acknowledged < targeted => condition(
             ConditionStatus::Unknown,
@@ -106,7 +129,7 @@ pub(crate) fn object_status(
 
 /// What is known of the proxies of one workload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct WorkloadCounts {
+pub struct WorkloadCounts {
     /// Connected.
     pub connected: u32,
     /// Those that run the snapshot.
@@ -117,15 +140,13 @@ pub(crate) struct WorkloadCounts {
     pub rejections: Vec<Refusal>,
 }
 
-/// The ProxySnapshot of a workload: what its proxies are sent and what became of it.
-pub(crate) fn proxy_snapshot<'a>(
+/// What one replica knows of a workload: its snapshot, what made it, and its proxies.
+pub(crate) fn workload_account<'a>(
     workload: &Identity,
     snapshot: &Snapshot,
-    counts: &WorkloadCounts,
+    counts: WorkloadCounts,
     contributors: impl ExactSizeIterator<Item = &'a ObjectId>,
-    previous: &[Condition],
-    now: Timestamp,
-) -> ProxySnapshot {
+) -> WorkloadAccount {
     let count = |type_url: &TypeUrl| {
         let entries: usize = snapshot.layers().iter().map(|layer| layer.len_of(type_url)).sum();
         u32::try_from(entries).unwrap_or(u32::MAX)
@@ -138,21 +159,39 @@ pub(crate) fn proxy_snapshot<'a>(
         endpoints: count(&TypeUrl::ClusterLoadAssignment),
         secrets: count(&TypeUrl::Secret),
     };
-    let mut status = ProxySnapshotStatus {
-        version: Some(snapshot_version(snapshot)),
+    WorkloadAccount {
+        service_account: workload.service_account.to_string(),
+        version: snapshot_version(snapshot),
         resources,
-        proxies: ProxyCounts::new(counts.connected, counts.synced, counts.rejected),
         contributor_count: u32::try_from(contributors.len()).unwrap_or(u32::MAX),
         contributors: contributors.take(osm_api::MAX_CONTRIBUTORS).map(ToString::to_string).collect(),
+        counts,
+    }
+}
+
+/// The ProxySnapshot of a workload: what its proxies are sent and what became of it.
+pub(crate) fn proxy_snapshot(
+    namespace: &str,
+    account: &WorkloadAccount,
+    previous: &[Condition],
+    now: Timestamp,
+) -> ProxySnapshot {
+    let counts = &account.counts;
+    let mut status = ProxySnapshotStatus {
+        version: Some(account.version.clone()),
+        resources: account.resources.clone(),
+        proxies: ProxyCounts::new(counts.connected, counts.synced, counts.rejected),
+        contributor_count: account.contributor_count,
+        contributors: account.contributors.clone(),
         ..ProxySnapshotStatus::default()
     };
     status.set_rejections(counts.rejections.iter().cloned());
-    let ready = with_summary(vec![synced(counts)], "Pending");
+    let ready = with_summary(vec![synced(counts)], PENDING);
     status.conditions = merge(previous, &ready, 1, now).unwrap_or_else(|| previous.to_vec());
     status.observed_generation = Some(1);
-    let spec = ProxySnapshotSpec { service_account: workload.service_account.to_string() };
-    let mut object = ProxySnapshot::new(&workload.service_account, spec);
-    object.metadata.namespace = Some(workload.namespace.to_string());
+    let spec = ProxySnapshotSpec { service_account: account.service_account.clone() };
+    let mut object = ProxySnapshot::new(&account.service_account, spec);
+    object.metadata.namespace = Some(namespace.to_owned());
     object.metadata.generation = Some(1);
     object.status = Some(status);
     object

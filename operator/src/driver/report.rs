@@ -4,18 +4,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use osm_api::k8s_openapi::jiff::Timestamp;
-use osm_api::{Condition, Kind, Object, ObjectRef, ProxySnapshot, Refusal};
+use osm_api::{Condition, Kind, Object, ObjectRef, Refusal};
 use osm_model::{Finding, Identity, ObjectId};
 use osm_xds::Published;
 use serde_json::{Value, json};
 
 use super::{Driver, Synced};
+use crate::account::{Account, ObjectAccount};
 use crate::progress::Proxies;
 use crate::publish::snapshot_key;
 use crate::status::{self, WorkloadCounts};
 
 /// What is written about one object: the object without its `spec`, or a whole ProxySnapshot.
 pub type StatusDocument = Value;
+
+/// News of one object of ours or one workload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The object; the ProxySnapshot of a workload.
+    pub name: ObjectRef,
+    /// What is known of it now; `None` when it is gone.
+    pub known: Option<Known>,
+}
+
+/// What is known of an object or workload, in two forms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// The document as this process alone would write it.
+    pub document: StatusDocument,
+    /// The facts it was made from, to be joined with those of other replicas.
+    pub account: Account,
+}
 
 /// The documents as they were last written, and what may have changed since. Only that is looked at again: the cost of a
 /// report follows the change.
@@ -104,22 +123,17 @@ impl Driver {
 
     /// Brings the documents up to date; gives those that differ, and `None` for those that are gone. `synced` is what the
     /// server says of its streams.
-    pub fn report(
-        &mut self,
-        synced: &Synced,
-        now: Instant,
-        time: Timestamp,
-    ) -> Vec<(ObjectRef, Option<StatusDocument>)> {
+    pub fn report(&mut self, synced: &Synced, now: Instant, time: Timestamp) -> Vec<Report> {
         let proxies = self.proxies(synced);
         for workload in std::mem::take(&mut self.reports.synced) {
             self.reports.concern(self.progress.awaiting(&workload).cloned());
             self.reports.concern_workloads([workload]);
         }
-        let mut written: Vec<(ObjectRef, Option<StatusDocument>)> = Vec::new();
+        let mut written: Vec<Report> = Vec::new();
         for id in std::mem::take(&mut self.reports.objects) {
             let Some((name, generation)) = self.reports.subjects.get(&id).cloned() else { continue };
-            if let Some(document) = self.object_document(&name, generation, &id, &proxies, now, time) {
-                written.push((name, Some(document)));
+            if let Some(known) = self.object_document(&name, generation, &id, &proxies, now, time) {
+                written.push(Report { name, known: Some(known) });
             }
         }
         let concerned = std::mem::take(&mut self.reports.workloads);
@@ -131,18 +145,18 @@ impl Driver {
             let name = ObjectRef::new(Kind::ProxySnapshot, workload.namespace.as_str(), &*workload.service_account);
             match self.cache.current(&snapshot_key(&workload)) {
                 Some(published) => {
-                    let document = self.workload_document(&workload, &published, &name, &proxies, time);
-                    written.extend(document.map(|document| (name, Some(document))));
+                    let known = self.workload_document(&workload, &published, &name, &proxies, time);
+                    written.extend(known.map(|known| Report { name, known: Some(known) }));
                 }
                 None => drop(self.reports.gone.insert(name)),
             }
         }
         let gone = std::mem::take(&mut self.reports.gone);
-        written
-            .extend(gone.into_iter().filter(|name| self.reports.documents.contains_key(name)).map(|name| (name, None)));
-        for (name, document) in &written {
-            match document {
-                Some(document) => drop(self.reports.documents.insert(name.clone(), document.clone())),
+        let gone = gone.into_iter().filter(|name| self.reports.documents.contains_key(name));
+        written.extend(gone.map(|name| Report { name, known: None }));
+        for Report { name, known } in &written {
+            match known {
+                Some(known) => drop(self.reports.documents.insert(name.clone(), known.document.clone())),
                 None => drop(self.reports.documents.remove(name)),
             }
         }
@@ -157,23 +171,25 @@ impl Driver {
         proxies: &Proxies,
         now: Instant,
         time: Timestamp,
-    ) -> Option<StatusDocument> {
+    ) -> Option<Known> {
         let counts = self.progress.count(id, proxies, now);
         if let Some(took) = counts.took.filter(|_| counts.arrived) {
             self.metrics.propagated(took);
         }
         let findings: Vec<&Finding> = self.engine.findings_of(id).collect();
-        let desired = status::conditions(&findings, &counts);
+        let details = status::details(&findings);
+        let desired = status::conditions(&details, &counts, 0);
         let previous = self.reports.documents.get(name).and_then(|document| document.get("status"));
         let propagation = status::propagation(&counts);
         let conditions = previous.map(conditions_of).unwrap_or_default();
         let status = status::object_status(previous, &conditions, &desired, &propagation, generation, time)?;
-        Some(json!({
+        let document = json!({
             "apiVersion": name.kind.api_version(),
             "kind": name.kind.as_str(),
             "metadata": { "namespace": name.namespace, "name": name.name, "generation": generation },
             "status": status,
-        }))
+        });
+        Some(Known { document, account: Account::Object(ObjectAccount { generation, details, counts }) })
     }
 
     fn workload_document(
@@ -183,7 +199,7 @@ impl Driver {
         name: &ObjectRef,
         proxies: &Proxies,
         time: Timestamp,
-    ) -> Option<StatusDocument> {
+    ) -> Option<Known> {
         let mut counts = WorkloadCounts::default();
         for (proxy, state) in proxies.get(workload).into_iter().flatten() {
             counts.connected += 1;
@@ -201,14 +217,16 @@ impl Driver {
         let contributors = self.progress.contributors(workload);
         let previous = self.reports.documents.get(name);
         let conditions = previous.and_then(|document| document.get("status")).map(conditions_of).unwrap_or_default();
-        let snapshot: ProxySnapshot =
-            status::proxy_snapshot(workload, &published.snapshot, &counts, contributors, &conditions, time);
+        let account = status::workload_account(workload, &published.snapshot, counts, contributors);
+        let snapshot = status::proxy_snapshot(workload.namespace.as_str(), &account, &conditions, time);
         let document = serde_json::to_value(snapshot).ok()?;
-        (previous != Some(&document)).then_some(document)
+        let differs = previous != Some(&document);
+        differs.then(|| Known { document, account: Account::Workload(account) })
     }
 }
 
-fn conditions_of(status: &Value) -> Vec<Condition> {
+/// The conditions in a status.
+pub(crate) fn conditions_of(status: &Value) -> Vec<Condition> {
     let conditions = status.get("conditions").cloned().unwrap_or_default();
     serde_json::from_value(conditions).unwrap_or_default()
 }

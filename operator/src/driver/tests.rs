@@ -90,7 +90,7 @@ impl Mesh {
     }
 
     fn apply(&mut self, yaml: &str) {
-        self.driver.on_objects(objects(yaml), self.now);
+        drop(self.driver.on_objects(objects(yaml), self.now));
     }
 
     fn event(&mut self, event: Event) {
@@ -370,7 +370,7 @@ fn what_is_gone_has_no_status() {
     let mut mesh = Mesh::new(&two_targets());
     mesh.status(&[], "traffictarget/shop/a");
     let gone = objects(&target("a")).into_iter().map(|(name, _)| (name, None)).collect();
-    mesh.driver.on_objects(gone, mesh.now);
+    drop(mesh.driver.on_objects(gone, mesh.now));
     let written = mesh.driver.report(&[], mesh.now, Timestamp::UNIX_EPOCH);
-    assert!(written.iter().any(|(name, document)| name.to_string() == "traffictarget/shop/a" && document.is_none()));
+    assert!(written.iter().any(|report| report.name.to_string() == "traffictarget/shop/a" && report.known.is_none()));
 }

@@ -1,0 +1,44 @@
+//! What one replica of the control plane knows of an object or a workload: what is wrong with it, and how the proxies that are
+//! connected to this replica have taken it.
+
+use osm_api::{DesiredCondition, ResourceCounts};
+
+use crate::progress::ObjectCounts;
+use crate::status::WorkloadCounts;
+
+/// An account of an object of ours, or of a workload.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Account {
+    /// Of an object that gets a status.
+    Object(ObjectAccount),
+    /// Of a workload identity, which gets a ProxySnapshot.
+    Workload(WorkloadAccount),
+}
+
+/// An account of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectAccount {
+    /// The generation that is in force here.
+    pub generation: i64,
+    /// `Accepted` and `ResolvedRefs`, which say the same on every replica.
+    pub details: Vec<DesiredCondition>,
+    /// How the proxies connected here have taken it.
+    pub counts: ObjectCounts,
+}
+
+/// An account of a workload identity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkloadAccount {
+    /// Its ServiceAccount.
+    pub service_account: String,
+    /// The version of its snapshot, equal on every replica that has read the same objects.
+    pub version: String,
+    /// How many resources the snapshot has.
+    pub resources: ResourceCounts,
+    /// The first of the objects that made it, by name.
+    pub contributors: Vec<String>,
+    /// How many made it.
+    pub contributor_count: u32,
+    /// Its proxies that are connected here.
+    pub counts: WorkloadCounts,
+}

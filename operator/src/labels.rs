@@ -1,0 +1,14 @@
+//! Labels of objects that the control plane makes, by which people find and remove them.
+
+use std::collections::BTreeMap;
+
+/// Labels of every object that is made for a mesh.
+pub(crate) fn of_mesh(mesh_name: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "openservicemesh.io"),
+        ("app.kubernetes.io/instance", mesh_name),
+        ("app.kubernetes.io/managed-by", "osm-operator"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}

@@ -1,0 +1,380 @@
+//! The control plane in a cluster: an API server in, xDS out, status back.
+//!
+//! Every replica reads, and serves proxies, pods that are to be injected and whoever asks how things are. The holder of the Lease
+//! writes. The order of a start: say what is missing and wait for it, take part in the election, have a certificate authority,
+//! read everything, serve. The order of an end: be not ready, send proxies to other replicas a few at a time, give the Lease back.
+
+mod args;
+mod behind;
+mod seed;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use kube::Client;
+use osm_api::Object;
+use osm_engine::Options;
+use osm_issuer::{CertificateStore, Clock, PeerIdentity, TrustDomain};
+use osm_kubernetes::{
+    EventRecorder, Lease, LeaseOptions, MeshClaim, StoredObjects, WatchOptions, Writer, mesh_claims, missing_crds,
+};
+use osm_source::SourceEvent;
+use osm_xds::{Cache, Settings};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub(crate) use self::args::{HELP, RunArgs};
+use self::seed::Seed;
+use crate::admin::{Admin, Phase, Readiness};
+use crate::authority::{self, AuthoritySecret};
+use crate::driver::Driver;
+use crate::identity::{self, ServerTls};
+use crate::logging::Logs;
+use crate::mesh::{Certificates, DeletedMeshConfig, Inputs, Mesh, Observer, StatusSink, is_mesh_config, xds_server};
+use crate::metrics::Metrics;
+use crate::proxies::ProxyPolicy;
+use crate::reconcile::{Ledger, Reconcilers};
+use crate::replicas::{self, Replica};
+use crate::standalone::{QUESTIONS, bind, extra_pages, rotation, stop_signal};
+
+/// Name of the Lease.
+const LEASE_NAME: &str = "osm-controller";
+/// How often to look again for what is missing.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How long the end may take beyond the time in which proxies are sent away.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT, or until a part fails.
+///
+/// # Errors
+/// An address is in use, the API server cannot be found, the authority cannot be used, another operator has the mesh, or a part
+/// ended that never should.
+pub(crate) async fn run(args: RunArgs, options: Options, logs: Arc<Logs>) -> anyhow::Result<()> {
+    let cache = Cache::new();
+    let readiness = Readiness::new(Phase::Starting("connecting to the API server".to_owned()), cache.clone());
+    let listeners = Listeners::bind(&args).await?;
+    let client = osm_kubernetes::client(args.kubeconfig.as_deref()).await?;
+    let metrics = Arc::new(Metrics::default());
+    let ledger = Ledger::new(Instant::now());
+    let stop = Stop::on_signal(readiness.clone());
+
+    let (questions, asked) = mpsc::channel(QUESTIONS);
+    let pages: Arc<ArcSwap<Option<Pages>>> = Arc::default();
+    let admin = Admin {
+        questions,
+        readiness: readiness.clone(),
+        metrics: Arc::clone(&metrics),
+        extra: late_pages(&pages),
+        rotate: late_rotation(&pages),
+        ledger: Some(ledger.clone()),
+    };
+    let served = axum::serve(listeners.admin, admin.router()).into_future();
+    let start = Start { args, options, logs, client, cache, readiness, metrics, ledger, pages, stop: stop.clone() };
+    tokio::select! {
+        ended = served => {
+            ended.context("serve the admin endpoint")?;
+            anyhow::bail!("the admin endpoint ended")
+        }
+        ended = start.run(listeners.xds, asked) => ended,
+    }
+}
+
+/// What is listened on.
+struct Listeners {
+    xds: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(args: &RunArgs) -> anyhow::Result<Self> {
+        let xds = bind_any(args.listen, "--listen").await?;
+        let admin = bind_any(args.admin, "--admin").await?;
+        tracing::info!(xds = %xds.local_addr()?, admin = %admin.local_addr()?, "listening");
+        Ok(Self { xds, admin })
+    }
+}
+
+/// Listens on an address; where it is that of both families and there is no IPv6, on that of IPv4.
+pub(crate) async fn bind_any(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    match bind(address, flag).await {
+        Err(_) if address.ip() == IpAddr::from([0_u16; 8]) && TcpListener::bind(("::1", 0)).await.is_err() => {
+            bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()), flag).await
+        }
+        bound => bound,
+    }
+}
+
+/// What the admin endpoint shows once there is something to show.
+struct Pages {
+    extra: crate::admin::ExtraPages,
+    rotate: crate::admin::RotateCertificates,
+}
+
+fn late_pages(pages: &Arc<ArcSwap<Option<Pages>>>) -> crate::admin::ExtraPages {
+    let pages = Arc::clone(pages);
+    Arc::new(move |page| (**pages.load()).as_ref().and_then(|pages| (pages.extra)(page)))
+}
+
+fn late_rotation(pages: &Arc<ArcSwap<Option<Pages>>>) -> crate::admin::RotateCertificates {
+    let pages = Arc::clone(pages);
+    Arc::new(move || match &**pages.load() {
+        Some(pages) => (pages.rotate)(),
+        None => Box::pin(std::future::ready(osm_issuer::Renewed::default())),
+    })
+}
+
+/// Tells all parts when the process is to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    asked: watch::Receiver<bool>,
+}
+
+impl Stop {
+    /// On SIGTERM or SIGINT the process is not ready any more, and then everybody is told.
+    fn on_signal(readiness: Readiness) -> Self {
+        let (tell, asked) = watch::channel(false);
+        tokio::spawn(async move {
+            match stop_signal().await {
+                Ok(signal) => tracing::info!(signal, "stopping"),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "cannot wait for signals; stopping"),
+            }
+            readiness.enter(Phase::Stopping);
+            let _ = tell.send(true);
+            tell.closed().await;
+        });
+        Self { asked }
+    }
+
+    /// Waits until the process is to end.
+    pub(crate) async fn asked(&self) {
+        let mut asked = self.asked.clone();
+        // The teller lives until somebody was told.
+        let _ = asked.wait_for(|asked| *asked).await;
+    }
+}
+
+/// All that a start needs.
+struct Start {
+    args: RunArgs,
+    options: Options,
+    logs: Arc<Logs>,
+    client: Client,
+    cache: Cache,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    ledger: Ledger,
+    pages: Arc<ArcSwap<Option<Pages>>>,
+    stop: Stop,
+}
+
+impl Start {
+    async fn run(self, listener: TcpListener, asked: mpsc::Receiver<crate::admin::Question>) -> anyhow::Result<()> {
+        let stop = self.stop.clone();
+        tokio::select! {
+            waited = self.wait_for_the_cluster() => waited?,
+            () = stop.asked() => return Ok(()),
+        }
+        let stored = StoredObjects::default();
+        let writer = Writer::new(self.client.clone(), stored.clone());
+        let lease = Lease::new(self.client.clone(), self.lease_options());
+        let leadership = lease.leadership();
+        let (give_back, given_back) = oneshot::channel::<()>();
+        let election = tokio::spawn(lease.run(async {
+            // Dropped when everything else has ended: the Lease is given back then, too.
+            let _ = given_back.await;
+        }));
+        let store = tokio::select! {
+            store = self.store(&writer, &leadership) => Arc::new(store?),
+            () = stop.asked() => return end(give_back, election).await,
+        };
+        let served = self.serve(listener, asked, stored, writer, leadership, store).await;
+        end(give_back, election).await?;
+        served
+    }
+
+    /// Says what is missing in the cluster, or in the way, and waits until it is not.
+    async fn wait_for_the_cluster(&self) -> anyhow::Result<()> {
+        let mut said = String::new();
+        loop {
+            let obstacle = match missing_crds(&self.client).await {
+                Ok(missing) if missing.is_empty() => break,
+                Ok(missing) => format!("waiting for CustomResourceDefinitions: {}; install them", missing.join(", ")),
+                Err(error) => format!("waiting for the API server: {error}"),
+            };
+            self.readiness.enter(Phase::Starting(obstacle.clone()));
+            if obstacle != said {
+                tracing::warn!("{obstacle}");
+                said = obstacle;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.readiness.enter(Phase::Starting("looking for other operators".to_owned()));
+        let namespace = &*self.options.control_plane_namespace;
+        let others = loop {
+            match mesh_claims(&self.client, namespace).await {
+                Ok(others) => break others,
+                Err(error) => tracing::warn!(%error, "cannot look for other operators; trying again"),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        for other in others {
+            let MeshClaim { mesh_name, enforces_single_mesh, namespace, .. } = &other;
+            anyhow::ensure!(
+                **mesh_name != *self.options.mesh_name,
+                "an operator in namespace {namespace} serves a mesh of this name, {mesh_name}; choose another --mesh-name or \
+                 remove one of the two"
+            );
+            anyhow::ensure!(
+                !enforces_single_mesh && !self.args.enforce_single_mesh,
+                "the mesh {mesh_name} in namespace {namespace} and this one cannot be in one cluster: one of them enforces a \
+                 single mesh"
+            );
+        }
+        Ok(())
+    }
+
+    fn lease_options(&self) -> LeaseOptions {
+        let mut labels = crate::labels::of_mesh(&self.options.mesh_name);
+        labels.extend(MeshClaim::labels(&self.options.mesh_name, self.args.enforce_single_mesh));
+        LeaseOptions {
+            namespace: self.options.control_plane_namespace.to_string(),
+            name: LEASE_NAME.to_owned(),
+            holder: self.args.holder(),
+            labels,
+            timing: self.args.lease_timing(),
+        }
+    }
+
+    async fn store(
+        &self,
+        writer: &Writer,
+        leadership: &watch::Receiver<osm_kubernetes::Leadership>,
+    ) -> anyhow::Result<CertificateStore> {
+        self.readiness.enter(Phase::Starting("waiting for the certificate authority".to_owned()));
+        let secret = AuthoritySecret {
+            namespace: self.options.control_plane_namespace.to_string(),
+            name: self.args.ca_bundle_secret_name.clone(),
+            mesh_name: self.options.mesh_name.to_string(),
+        };
+        authority::open_store(&secret, writer, leadership, Clock::system()).await
+    }
+
+    async fn serve(
+        self,
+        listener: TcpListener,
+        asked: mpsc::Receiver<crate::admin::Question>,
+        stored: StoredObjects,
+        writer: Writer,
+        leadership: watch::Receiver<osm_kubernetes::Leadership>,
+        store: Arc<CertificateStore>,
+    ) -> anyhow::Result<()> {
+        let namespace = self.options.control_plane_namespace.to_string();
+        let trust_domain = TrustDomain::new(self.options.trust_domain.as_str())?;
+        let control_plane = PeerIdentity::ControlPlane(identity::control_plane_identity(&trust_domain, &namespace)?);
+        let certificates = store.subscribe();
+        let bundle = store.trust_bundle().await.context("read the roots of the mesh")?;
+        let leaf = store.certificate(&control_plane).await.context("issue the control plane's certificate")?;
+        let tls = ServerTls::new(&leaf, &bundle)?;
+
+        let mut driver = Driver::new(self.options.clone(), self.cache.clone(), Arc::clone(&self.metrics));
+        driver.on_trust_bundle(&bundle);
+        let (proxy_events, proxies) = mpsc::unbounded_channel();
+        let policy = ProxyPolicy::new(vec![trust_domain.clone()], driver.known_pods().clone(), proxy_events);
+        let server = xds_server(&self.cache, policy, self.xds_settings());
+        let problems = Arc::new(ArcSwap::from_pointee(Vec::new()));
+        self.pages.store(Arc::new(Some(Pages { extra: extra_pages(&problems, &store), rotate: rotation(&store) })));
+
+        let seen_mesh_config = Arc::new(AtomicBool::new(false));
+        let (_behind, pods_behind) = watch::channel(Arc::default());
+        let mesh = Mesh {
+            driver,
+            cache: self.cache.clone(),
+            server: server.clone(),
+            certificates: Certificates { store: Arc::clone(&store), trust_domain, control_plane, tls: tls.clone() },
+            problems,
+            metrics: Arc::clone(&self.metrics),
+            status: StatusSink::Reconcilers(self.ledger.clone()),
+            deleted_mesh_config: DeletedMeshConfig::KeepsTheLast,
+            observers: vec![follow_mesh_config(Arc::clone(&self.logs), Arc::clone(&seen_mesh_config))],
+        };
+        let source = osm_kubernetes::watch(self.client.clone(), WatchOptions::default(), stored.clone());
+        let inputs = Inputs { source, proxies, certificates, questions: asked };
+        let events = EventRecorder::new(self.client.clone(), stored, self.args.replica_name.clone());
+        let reconcilers = Reconcilers::new(
+            &self.options.mesh_name,
+            self.ledger.clone(),
+            writer.clone(),
+            events,
+            Arc::clone(&self.metrics),
+            pods_behind,
+        );
+        let seed = Seed {
+            namespace: namespace.clone(),
+            preset: self.args.preset_mesh_config_name.clone(),
+            mesh_name: self.options.mesh_name.to_string(),
+            seen: seen_mesh_config,
+        };
+        let replica = Replica { pod: self.args.replica_name.clone(), namespace };
+        let following = replicas::follow(self.client.clone(), replica, self.ledger.clone(), leadership.clone());
+        self.readiness.enter(Phase::Serving);
+
+        let mut ads = tokio::spawn({
+            let server = server.clone();
+            async move { server.serve_tls(listener, move || tls.current()).await }
+        });
+        let drain = async {
+            tokio::select! {
+                () = self.stop.asked() => {}
+                _ = &mut ads => anyhow::bail!("the xDS server ended"),
+            }
+            server.shutdown();
+            if tokio::time::timeout(self.args.drain() + END_WITHIN, &mut ads).await.is_err() {
+                tracing::warn!("some proxies did not go in time");
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            ended = mesh.run(inputs) => ended.map(|never| match never {}),
+            never = reconcilers.run(leadership.clone()) => match never {},
+            never = following => match never {},
+            never = store.run() => match never {},
+            () = async { seed.sow(writer, leadership).await; std::future::pending().await } => Ok(()),
+            drained = drain => drained,
+        }
+    }
+
+    fn xds_settings(&self) -> Settings {
+        Settings {
+            connection_age: Some(self.args.connection_age()),
+            shutdown_spread: self.args.drain(),
+            ..Settings::default()
+        }
+    }
+}
+
+/// Gives the Lease back, so that another replica writes at once.
+async fn end(give_back: oneshot::Sender<()>, election: tokio::task::JoinHandle<()>) -> anyhow::Result<()> {
+    drop(give_back);
+    if tokio::time::timeout(END_WITHIN, election).await.is_err() {
+        tracing::warn!("the Lease is not given back: the API server did not answer in time");
+    }
+    Ok(())
+}
+
+/// The log level follows the MeshConfig, and it is noted that there is one.
+fn follow_mesh_config(logs: Arc<Logs>, seen: Arc<AtomicBool>) -> Observer {
+    Box::new(move |event| {
+        let SourceEvent::Changes(changes) = event else { return };
+        for (name, object) in changes.iter().filter(|(name, _)| is_mesh_config(name)) {
+            if let Some(Object::MeshConfig(config)) = object {
+                tracing::debug!(%name, "read");
+                seen.store(true, Ordering::Relaxed);
+                logs.follow(config.spec.observability.osm_log_level());
+            }
+        }
+    })
+}
