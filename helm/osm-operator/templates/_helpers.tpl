@@ -134,3 +134,22 @@ token
     - kube-node-lease
     - {{ include "osm.namespace" . }}
 {{- end -}}
+
+{{/* Secrets that the control plane may read and write, as a list in JSON. */}}
+{{- define "osm.ownSecretNames" -}}
+{{ prepend .Values.osm.rootSecretNames .Values.osm.caBundleSecretName | uniq | toJson }}
+{{- end -}}
+
+{{/* Secrets that the control plane only reads, as a list in JSON. */}}
+{{- define "osm.readSecretNames" -}}
+{{- $names := list -}}
+{{- if eq .Values.osm.certificateProvider.kind "vault" -}}
+{{- $names = list (include "osm.vaultSecretName" .) -}}
+{{- end -}}
+{{ toJson $names }}
+{{- end -}}
+
+{{/* The two webhook configurations, as a list in JSON. */}}
+{{- define "osm.webhookNames" -}}
+{{ list (include "osm.mutatingWebhookName" .) (include "osm.validatingWebhookName" .) | toJson }}
+{{- end -}}
