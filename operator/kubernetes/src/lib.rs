@@ -14,6 +14,8 @@ mod backoff;
 mod client;
 mod error;
 mod event;
+#[cfg(test)]
+mod fake;
 mod gather;
 mod keep;
 mod known;

@@ -372,3 +372,6 @@ fn everywhere(kind: Kind) -> &'static str {
         Scope::Cluster => "",
     }
 }
+
+#[cfg(test)]
+mod tests;

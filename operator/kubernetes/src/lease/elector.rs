@@ -43,7 +43,7 @@ enum View {
 }
 
 /// What to do next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Read the Lease.
     Read,
