@@ -28,6 +28,7 @@ mod run;
 mod standalone;
 mod status;
 mod status_folder;
+mod webhooks;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -47,6 +48,10 @@ pub use publish::{Publisher, snapshot_key, type_url};
 pub use render::{Outcome, Output, Selection, Type, document, render, resources};
 pub use standalone::{Standalone, run};
 pub use status::WorkloadCounts;
+pub use webhooks::{
+    MAX_REQUEST_BYTES, MUTATING_PATH, VALIDATING_PATH, WebhookArgs, WebhookMetrics, WebhookTls, Webhooks, ca_bundle_apply,
+    serve as serve_webhooks,
+};
 
 /// Prints the result of a command; a reader that went away is no error.
 pub(crate) fn print(text: &str, code: ExitCode) -> ExitCode {

@@ -37,6 +37,8 @@ pub enum ClientCertificates {
     Required,
     /// A client may come without one, and prove who it is by other means (a bearer token).
     Optional,
+    /// No client is asked for one.
+    NotAsked,
 }
 
 /// A server that shows `leaf` and verifies clients against `bundle`. HTTP/2, TLS 1.2 or later, no session resumption, so
@@ -50,12 +52,13 @@ pub fn server_config(
     clients: ClientCertificates,
 ) -> Result<ServerConfig, TlsError> {
     let failed = failure(leaf);
-    let verifier = WebPkiClientVerifier::builder_with_provider(bundle.root_store(), provider().clone());
+    let verifier = || WebPkiClientVerifier::builder_with_provider(bundle.root_store(), provider().clone());
     let verifier = match clients {
-        ClientCertificates::Required => verifier,
-        ClientCertificates::Optional => verifier.allow_unauthenticated(),
+        ClientCertificates::Required => verifier().build(),
+        ClientCertificates::Optional => verifier().allow_unauthenticated().build(),
+        ClientCertificates::NotAsked => Ok(WebPkiClientVerifier::no_client_auth()),
     };
-    let verifier = verifier.build().map_err(|error| failed(error.to_string()))?;
+    let verifier = verifier.map_err(|error| failed(error.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider().clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(error.to_string()))?
