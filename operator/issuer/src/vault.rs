@@ -1,8 +1,7 @@
 //! Vault: a server with Vault's API (HashiCorp Vault, OpenBao) whose PKI secrets engine signs.
 //!
-//! What the server needs: a mount of the PKI engine with an issuer, and a role in it with `use_csr_sans=false` (names come
-//! from the request, which the role then checks), `require_cn=false`, `allowed_domains` and `allowed_uri_sans` that cover
-//! the mesh, and `key_type=any`. The token's policy: `update` on `<mount>/sign/<role>`, `read` on `<mount>/roles/<role>`,
+//! What the server needs: a mount of the PKI engine with an issuer, and a role in it with `require_cn=false`,
+//! `use_csr_sans=false`, `key_type=any`, and `allowed_domains` and `allowed_uri_sans` that cover the mesh. The token's policy: `update` on `<mount>/sign/<role>`, `read` on `<mount>/roles/<role>`,
 //! and Vault's policy `default`, by which a token may look itself up and renew itself. [`Issuer::probe`] says which of
 //! these is missing.
 //!

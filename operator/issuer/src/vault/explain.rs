@@ -36,6 +36,10 @@ pub(super) fn explain(call: Call, failure: Failure, config: &VaultConfig) -> Iss
         Failure::Status { code, retry_after, message } => {
             let said = if message.is_empty() { format!("HTTP {code}") } else { format!("HTTP {code}, {message}") };
             match code {
+                // The engine calls this an error of its own.
+                500 if said.contains("default issuer") || said.contains("find PKI issuer") => {
+                    refused(call, code, &said, config)
+                }
                 // 412: a standby that has not seen our last write. 472, 473: a standby of another kind.
                 412 | 429 | 472 | 473 | 500..=599 => IssueError::Unreachable {
                     remote,

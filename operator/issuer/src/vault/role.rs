@@ -70,9 +70,6 @@ impl Role {
     /// Why the role cannot sign for the mesh, each with the remedy.
     pub(super) fn problems(&self, config: &VaultConfig) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.use_csr_sans {
-            problems.push("use_csr_sans is true, so the engine drops URI names; set use_csr_sans=false".to_owned());
-        }
         if self.require_cn {
             problems
                 .push("require_cn is true, and mesh certificates have no common name; set require_cn=false".to_owned());
@@ -96,6 +93,13 @@ impl Role {
         if !self.no_store {
             remarks.push(
                 "no_store is false: the engine keeps a copy of every certificate, and grows with each renewal"
+                    .to_owned(),
+            );
+        }
+        if self.use_csr_sans {
+            remarks.push(
+                "use_csr_sans is true: the engine takes names from requests and not from their parameters, where the \
+                 server's policies could restrict them; set use_csr_sans=false"
                     .to_owned(),
             );
         }
@@ -260,7 +264,6 @@ mod tests {
     fn each_problem_is_named_with_its_remedy() {
         let domains = |domains: &[&str]| domains.iter().map(|&domain| domain.to_owned()).collect();
         let cases = [
-            (Role { use_csr_sans: true, ..good() }, "set use_csr_sans=false"),
             (Role { require_cn: true, ..good() }, "set require_cn=false"),
             (Role { key_type: "rsa".to_owned(), key_bits: 2048, ..good() }, "set key_type=any"),
             (Role { key_type: "ec".to_owned(), key_bits: 384, ..good() }, "set key_type=any"),
@@ -306,7 +309,7 @@ mod tests {
         let role: Role = serde_json::from_str(r#"{"allow_any_name": true, "new_field": 1}"#).unwrap();
         assert_eq!(role, Role { allow_any_name: true, ..Role::default() });
         assert_eq!(role.issuer(), "default");
-        assert_eq!(role.problems(&config()).len(), 4, "{:?}", role.problems(&config()));
+        assert_eq!(role.problems(&config()).len(), 3, "{:?}", role.problems(&config()));
     }
 
     #[test]
