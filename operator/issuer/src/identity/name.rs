@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 /// Longest name of a Kubernetes object, and longest DNS name in text form.
 pub(crate) const NAME_MAX: usize = 253;
+/// Longest node id: that of a pod's proxy is the pod's name, a dot and its uid of 36 characters.
+pub(crate) const NODE_MAX: usize = 300;
 /// Longest DNS label, and longest name of a namespace or Service.
 pub(crate) const LABEL_MAX: usize = 63;
 
@@ -146,8 +148,8 @@ pub(super) fn subdomain(field: IdentityField, value: &str) -> Result<Arc<str>, I
 pub(super) fn segment(field: IdentityField, value: &str) -> Result<Arc<str>, IdentityError> {
     let problem = if value.is_empty() {
         Some("it is empty")
-    } else if value.len() > NAME_MAX {
-        Some("it is longer than 253 characters")
+    } else if value.len() > NODE_MAX {
+        Some("it is longer than 300 characters")
     } else if value == "." || value == ".." {
         Some("a path segment must not be a relative step")
     } else if !value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')) {

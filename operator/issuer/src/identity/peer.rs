@@ -64,7 +64,7 @@ pub struct ProxyIdentity {
 }
 
 impl ProxyIdentity {
-    /// Checks that `node` is one segment of a SPIFFE path: letters, digits, `-`, `.`, `_`; at most 253 characters.
+    /// Checks that `node` is one segment of a SPIFFE path: letters, digits, `-`, `.`, `_`; at most 300 characters.
     ///
     /// # Errors
     /// [`IdentityError::InvalidName`] for the node id.
