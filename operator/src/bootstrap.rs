@@ -46,8 +46,9 @@ impl Bootstrap {
     /// A name cannot be written into a certificate, or the folder's path into JSON.
     pub fn envoy(&self) -> anyhow::Result<Value> {
         let certificates = self.certificates.to_str();
-        let certificates = certificates
-            .with_context(|| format!("the folder {} is not named in UTF-8; name another", self.certificates.display()))?;
+        let certificates = certificates.with_context(|| {
+            format!("the folder {} is not named in UTF-8; name another", self.certificates.display())
+        })?;
         let bootstrap = StandaloneBootstrap {
             workload: self.workload.clone(),
             node: self.proxy()?.node().to_owned(),

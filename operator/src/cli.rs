@@ -12,10 +12,10 @@ use osm_issuer::{Clock, TrustDomain};
 use osm_model::Identity;
 
 use crate::bootstrap::{self, Bootstrap};
-use crate::run::RunArgs;
 use crate::render::{self, Outcome, Output, Selection, Type};
+use crate::run::RunArgs;
 use crate::standalone::{self, Standalone};
-use crate::{commands, identity, intercept, logging, run};
+use crate::{commands, healthcheck, identity, init, intercept, logging, run};
 
 /// A service mesh from Kubernetes objects: SMI policies and MeshConfig in, Envoy configuration out.
 #[derive(Debug, Parser)]
@@ -42,6 +42,12 @@ enum Command {
     /// Redirect a workload's TCP connections to the Envoy beside it, or stop doing so
     #[command(after_help = intercept::HELP)]
     Intercept(intercept::InterceptArgs),
+    /// Prepare a pod for its sidecar: the init container's part
+    #[command(after_help = init::HELP)]
+    Init(init::InitArgs),
+    /// Answer probes that the sidecar of a pod cannot pass on
+    #[command(after_help = healthcheck::HELP)]
+    Healthcheck(healthcheck::HealthCheckArgs),
     /// Install the mesh into a cluster, or upgrade it
     Install(commands::install::InstallArgs),
     /// Remove the mesh from a cluster
@@ -197,6 +203,8 @@ impl Cli {
             Command::Render(args) => run_render(&args),
             Command::Bootstrap(args) => run_bootstrap(args).await,
             Command::Intercept(args) => intercept::run(&args),
+            Command::Init(args) => init::run(&args),
+            Command::Healthcheck(args) => healthcheck::run(args).await,
             Command::Install(args) => commands::install::install(&args),
             Command::Uninstall(args) => commands::install::uninstall(&args).await,
             Command::Namespace(args) => commands::namespace::run(args).await,

@@ -1,6 +1,6 @@
 //! `osm-operator intercept`: what an init container, or a VM's start-up script, runs once.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -20,7 +20,7 @@ Examples:
 Needs CAP_NET_ADMIN in the workload's network namespace, iptables-restore and ip6tables-restore.
 Exit codes: 0 done, 2 not done; nothing is left half applied.";
 
-/// What is redirected and what is not.
+/// What to do.
 #[derive(Debug, Args)]
 pub(crate) struct InterceptArgs {
     /// Take the rules out again
@@ -29,6 +29,13 @@ pub(crate) struct InterceptArgs {
     /// Print the rules of both families and change nothing
     #[arg(long)]
     print: bool,
+    #[command(flatten)]
+    rules: RuleArgs,
+}
+
+/// What is redirected and what is not, the same wherever it is given.
+#[derive(Debug, Args)]
+pub(crate) struct RuleArgs {
     /// User the proxy runs as; its own connections are not redirected
     #[arg(long, default_value = "1500")]
     proxy_uid: ProxyUid,
@@ -66,9 +73,12 @@ enum Mode {
     PodIp,
 }
 
-impl InterceptArgs {
-    fn config(&self) -> anyhow::Result<InterceptConfig> {
-        let local_proxy_mode = match (self.local_proxy_mode, self.pod_ipv4, self.pod_ipv6) {
+impl RuleArgs {
+    /// The configuration for a pod with these addresses, where they are not given as options.
+    pub(crate) fn config(&self, addresses: &[IpAddr]) -> anyhow::Result<InterceptConfig> {
+        let ipv4 = addresses.iter().find_map(|address| if let IpAddr::V4(ipv4) = address { Some(*ipv4) } else { None });
+        let ipv6 = addresses.iter().find_map(|address| if let IpAddr::V6(ipv6) = address { Some(*ipv6) } else { None });
+        let local_proxy_mode = match (self.local_proxy_mode, self.pod_ipv4.or(ipv4), self.pod_ipv6.or(ipv6)) {
             (Mode::Localhost, ..) => LocalProxyMode::Localhost,
             (Mode::PodIp, None, None) => anyhow::bail!("--local-proxy-mode pod-ip needs --pod-ipv4 or --pod-ipv6"),
             (Mode::PodIp, ipv4, ipv6) => LocalProxyMode::PodIp { ipv4, ipv6 },
@@ -103,7 +113,7 @@ pub(crate) fn run(args: &InterceptArgs) -> anyhow::Result<ExitCode> {
         NetworkNamespace::Current.remove()?;
         return Ok(crate::print("TCP is not intercepted any more\n", ExitCode::SUCCESS));
     }
-    let rules = rules(&args.config()?);
+    let rules = rules(&args.rules.config(&[])?);
     if args.print {
         let text = format!("# IPv4\n{}\n# IPv6\n{}", rules.ipv4.program(), rules.ipv6.program());
         return Ok(crate::print(&text, ExitCode::SUCCESS));

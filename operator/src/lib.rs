@@ -12,7 +12,10 @@ mod bootstrap;
 mod cli;
 mod commands;
 mod driver;
+mod healthcheck;
 mod identity;
+mod identity_endpoint;
+mod init;
 mod intercept;
 mod labels;
 mod logging;
@@ -28,6 +31,7 @@ mod run;
 mod standalone;
 mod status;
 mod status_folder;
+mod trust_bundles;
 mod webhooks;
 
 use std::io::Write;
@@ -41,6 +45,7 @@ pub use driver::{Driver, Dump, Effects, Known, KnownPods, Report, Reports, Statu
 pub use identity::{
     CONTROL_PLANE_SERVICE, ServerTls, control_plane_identity, leaf_policy, open_store, workload_identity,
 };
+pub use identity_endpoint::{IdentityEndpoint, IdentityEndpointSettings};
 pub use metrics::Metrics;
 pub use progress::{ObjectCounts, Progress, Proxies, ProxyState};
 pub use proxies::{ProxyEvent, ProxyPolicy};
@@ -48,9 +53,10 @@ pub use publish::{Publisher, snapshot_key, type_url};
 pub use render::{Outcome, Output, Selection, Type, document, render, resources};
 pub use standalone::{Standalone, run};
 pub use status::WorkloadCounts;
+pub use trust_bundles::{MeshNamespaces, Namespaces, TrustBundles};
 pub use webhooks::{
-    MAX_REQUEST_BYTES, MUTATING_PATH, VALIDATING_PATH, WebhookArgs, WebhookMetrics, WebhookTls, Webhooks, ca_bundle_apply,
-    serve as serve_webhooks,
+    MAX_REQUEST_BYTES, MUTATING_PATH, VALIDATING_PATH, WebhookArgs, WebhookMetrics, WebhookTls, Webhooks,
+    ca_bundle_apply, serve as serve_webhooks,
 };
 
 /// Prints the result of a command; a reader that went away is no error.

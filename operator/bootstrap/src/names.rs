@@ -76,7 +76,7 @@ pub const ADS_PORT: u16 = 15128;
 pub const IDENTITY_PORT: u16 = 15129;
 
 /// Name of the secret that the identity endpoint serves: the proxy's certificate and key.
-pub const CERTIFICATE_SECRET: &str = "tls_sds";
+pub const CERTIFICATE_SECRET: &str = osm_translate::naming::PROXY_CERTIFICATE_SECRET;
 
 /// The node id of the sidecar of a pod. A name is used again after a pod's end (as in a StatefulSet), a uid never is.
 #[must_use]

@@ -37,6 +37,9 @@ pub const EXTERNAL_AUTHORIZATION_CLUSTER: &str = "envoy-external-authorization-c
 pub const SERVICE_CERTIFICATE_SECRET: &str = "service-cert";
 /// SDS name of the trust bundle against which peers are verified. The same for every proxy.
 pub const TRUST_BUNDLE_SECRET: &str = "root-cert-for-mtls";
+/// SDS name of the certificate with which a proxy opens its stream (OSM's). In a pod it is served in exchange for the pod's
+/// token, outside a cluster it is in a file.
+pub const PROXY_CERTIFICATE_SECRET: &str = "tls_sds";
 
 /// Request header that carries a request's original destination from the connection manager to the scope and the cluster
 /// it selects. Always overwritten on the way in and removed on the way out, so applications can neither set nor see it.

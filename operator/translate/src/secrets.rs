@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 use prost::Message;
 use zeroize::Zeroizing;
 
-use crate::naming::{SERVICE_CERTIFICATE_SECRET, TRUST_BUNDLE_SECRET};
+use crate::naming::{PROXY_CERTIFICATE_SECRET, SERVICE_CERTIFICATE_SECRET, TRUST_BUNDLE_SECRET};
 
 /// A private key in PEM. Prints as `[redacted]` and is wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,12 +66,21 @@ impl fmt::Debug for SecretResource {
 
 /// The certificate a workload presents to its peers: `chain_pem` leaf first.
 pub fn secret_service_certificate(chain_pem: &str, private_key: &PrivateKeyPem) -> SecretResource {
+    certificate(SERVICE_CERTIFICATE_SECRET, chain_pem, private_key)
+}
+
+/// The certificate with which one proxy opens its stream: `chain_pem` leaf first.
+pub fn secret_proxy_certificate(chain_pem: &str, private_key: &PrivateKeyPem) -> SecretResource {
+    certificate(PROXY_CERTIFICATE_SECRET, chain_pem, private_key)
+}
+
+fn certificate(name: &str, chain_pem: &str, private_key: &PrivateKeyPem) -> SecretResource {
     let certificate = TlsCertificate {
         certificate_chain: Some(inline(chain_pem.as_bytes())),
         private_key: Some(inline(&private_key.0)),
         ..Default::default()
     };
-    SecretResource::new(SERVICE_CERTIFICATE_SECRET, Type::TlsCertificate(certificate))
+    SecretResource::new(name, Type::TlsCertificate(certificate))
 }
 
 /// The roots against which a workload verifies its peers: all certificates in `bundle_pem`.
