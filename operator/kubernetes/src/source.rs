@@ -374,4 +374,6 @@ fn everywhere(kind: Kind) -> &'static str {
 }
 
 #[cfg(test)]
+mod equality_tests;
+#[cfg(test)]
 mod tests;
