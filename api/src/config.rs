@@ -10,9 +10,11 @@ pub use mesh_config::{
     SidecarLogLevel, SidecarSpec, TlsProtocolVersion, TracingSpec, TrafficSpec,
 };
 pub use mesh_root_certificate::{
+    AzureAuth, AzureClientSecret, AzureKeyVaultProvider, AzureManagedIdentity, AzureWorkloadIdentity,
     CertManagerProvider, ComponentStatuses, MeshRootCertificate, MeshRootCertificateProvider, MeshRootCertificateSpec,
-    MeshRootCertificateState, MeshRootCertificateStatus, Provider, ProviderError, Role, SecretKeyReference, TresorCa,
-    TresorProvider, VaultProtocol, VaultProvider, VaultToken,
+    MeshRootCertificateState, MeshRootCertificateStatus, Provider, ProviderError, REMOVE_ROOT_NOW_ANNOTATION,
+    REMOVE_ROOT_NOW_VALUE, Role, SecretKeyReference, TresorCa, TresorProvider, VaultKubernetesAuth, VaultProtocol,
+    VaultProvider, VaultServerCa, VaultToken, WAIVE_PROXIES_ANNOTATION,
 };
 
 /// MeshConfig as version v1alpha1 had it; converts into the current [`MeshConfig`] without loss.

@@ -27,12 +27,14 @@ pub use conditions::{
     Condition, ConditionStatus, ConditionType, DesiredCondition, MAX_MESSAGE_BYTES, merge, with_summary,
 };
 pub use config::{
+    AzureAuth, AzureClientSecret, AzureKeyVaultProvider, AzureManagedIdentity, AzureWorkloadIdentity,
     CertManagerProvider, CertificateSpec, ComponentStatuses, ExternalAuthorizationSpec, FeatureFlags,
     IngressGatewayCertificateSpec, LocalProxyMode, MeshConfig, MeshConfigSpec, MeshConfigStatus, MeshRootCertificate,
     MeshRootCertificateProvider, MeshRootCertificateSpec, MeshRootCertificateState, MeshRootCertificateStatus,
-    ObservabilitySpec, Provider, ProviderError, ResourceRequirements, Role, SecretKeyReference, SecretReference,
-    SidecarLogLevel, SidecarSpec, TlsProtocolVersion, TracingSpec, TrafficSpec, TresorCa, TresorProvider,
-    VaultProtocol, VaultProvider, VaultToken, v1alpha1,
+    ObservabilitySpec, Provider, ProviderError, REMOVE_ROOT_NOW_ANNOTATION, REMOVE_ROOT_NOW_VALUE,
+    ResourceRequirements, Role, SecretKeyReference, SecretReference, SidecarLogLevel, SidecarSpec, TlsProtocolVersion,
+    TracingSpec, TrafficSpec, TresorCa, TresorProvider, VaultKubernetesAuth, VaultProtocol, VaultProvider,
+    VaultServerCa, VaultToken, WAIVE_PROXIES_ANNOTATION, v1alpha1,
 };
 pub use crd::{custom_resource_definition, custom_resource_definitions};
 pub use decode::{DecodeError, Strictness, UnknownField, decode};

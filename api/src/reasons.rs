@@ -92,6 +92,10 @@ reasons! {
         Rotating,
         /// The root certificate has ended.
         Expired,
+        /// Its trust domain is not the mesh's.
+        TrustDomainMismatch,
+        /// Its key may be in other hands; it was removed at once, as asked for.
+        Removed,
     }
 
     /// Reasons on a TrafficTarget.

@@ -3,8 +3,9 @@
 mod provider;
 
 pub use provider::{
+    AzureAuth, AzureClientSecret, AzureKeyVaultProvider, AzureManagedIdentity, AzureWorkloadIdentity,
     CertManagerProvider, MeshRootCertificateProvider, Provider, ProviderError, SecretKeyReference, TresorCa,
-    TresorProvider, VaultProtocol, VaultProvider, VaultToken,
+    TresorProvider, VaultKubernetesAuth, VaultProtocol, VaultProvider, VaultServerCa, VaultToken,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -91,6 +92,17 @@ impl MeshRootCertificateSpec {
     }
 }
 
+/// Annotation of a MeshRootCertificate: proxies that no step of a rotation waits for, as
+/// `namespace/serviceaccount/node`, separated by commas. Requests to and from them may fail.
+pub const WAIVE_PROXIES_ANNOTATION: &str = "openservicemesh.io/waive-proxies";
+
+/// Annotation of a MeshRootCertificate whose key somebody else may have: with the value [`REMOVE_ROOT_NOW_VALUE`] the root
+/// is trusted no longer and signs no longer, at once. Requests fail until every proxy has a certificate of another root.
+pub const REMOVE_ROOT_NOW_ANNOTATION: &str = "openservicemesh.io/remove-root-now";
+
+/// The one value of [`REMOVE_ROOT_NOW_ANNOTATION`] that counts: it says what happens.
+pub const REMOVE_ROOT_NOW_VALUE: &str = "breaks-traffic";
+
 /// The part a root plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -122,6 +134,22 @@ pub struct MeshRootCertificateStatus {
     /// error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// What the control plane has decided to use the root for: issuing, validating or unused. A control plane that starts
+    /// again goes on from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["issuing", "unused", "validating"]))]
+    pub usage: Option<String>,
+    /// What the next step waits for, a few of it, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub waits_for: Vec<String>,
+    /// How many things the next step waits for in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for_count: Option<u32>,
+    /// When the next certificate of the root is due for renewal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub next_renewal: Option<Time>,
     /// No further step before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time_schema")]

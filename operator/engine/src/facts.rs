@@ -27,9 +27,7 @@ pub(crate) fn facts(object: &ObjectRef, reader: &mut MeshReader<'_>) -> Option<V
         Object::Pod(it) => publish(osm_mesh::pod(it), reader).map(|facts| pod(facts, reader)),
         Object::ServiceAccount(_) => service_account(object, reader),
         Object::MeshConfig(it) => mesh_config(object, it, options, reader),
-        Object::MeshRootCertificate(it) => {
-            publish(osm_mesh::mesh_root_certificate(it), reader).map(|()| Value::Present)
-        }
+        Object::MeshRootCertificate(it) => publish(osm_mesh::mesh_root_certificate(it), reader).map(|_| Value::Present),
         Object::TrafficTarget(it) => publish(osm_mesh::traffic_target(it), reader).map(|facts| {
             reader.spawn(Key::Grant(object.clone()));
             reader.spawn(Key::GrantReferences(object.clone()));

@@ -47,3 +47,44 @@ fn a_status_that_osm_wrote_is_kept() {
     let status: MeshRootCertificateStatus = serde_json::from_str(text).unwrap();
     assert_eq!(serde_json::to_value(status).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
 }
+
+#[test]
+fn what_is_new_in_providers_may_be_left_out() {
+    let vault = "vault: {host: vault.example, port: 8200, role: mesh, protocol: https, \
+        token: {secretKeyRef: {name: osm-vault-token, key: token, namespace: osm-system}}}";
+    match spec(&format!("provider: {{{vault}}}")).provider.provider().unwrap() {
+        Provider::Vault(vault) => {
+            assert_eq!((vault.mount_path(), &vault.namespace), ("pki", &None));
+            assert!(vault.token.is_some() && vault.kubernetes_auth.is_none() && vault.server_ca.is_none());
+        }
+        other => panic!("{other:?}"),
+    }
+    let login = "vault: {host: vault.example, port: 8200, role: mesh, protocol: https, mountPath: pki-mesh, \
+        kubernetesAuth: {role: osm}}";
+    match spec(&format!("provider: {{{login}}}")).provider.provider().unwrap() {
+        Provider::Vault(vault) => {
+            assert_eq!(vault.mount_path(), "pki-mesh");
+            assert_eq!(vault.kubernetes_auth.as_ref().map(VaultKubernetesAuth::mount_path), Some("kubernetes"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn key_vault_is_a_provider_like_the_others() {
+    let key_vault = "azureKeyVault: {vaultURL: 'https://mesh.vault.azure.net', keyName: root, keyVersion: '1', \
+        certificateName: root, auth: {managedIdentity: {clientID: '7'}}}";
+    match spec(&format!("provider: {{{key_vault}}}")).provider.provider().unwrap() {
+        Provider::AzureKeyVault(vault) => {
+            assert_eq!((vault.vault_url.as_str(), vault.key_version.as_str()), ("https://mesh.vault.azure.net", "1"));
+            let identity = vault.auth.as_ref().and_then(|auth| auth.managed_identity.as_ref());
+            assert_eq!(identity.and_then(|identity| identity.client_id.as_deref()), Some("7"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let both = spec(&format!("provider: {{{key_vault}, {TRESOR}}}"));
+    assert_eq!(
+        both.provider.provider().unwrap_err().to_string(),
+        "spec.provider: several providers are set (azureKeyVault, tresor); keep one"
+    );
+}
