@@ -19,7 +19,7 @@ Examples:
 Exit codes: 0 printed, 2 the cluster cannot be asked.";
 
 /// Labels of a control plane's Deployment.
-const NAME_LABEL: &str = "app.kubernetes.io/name=openservicemesh.io,app.kubernetes.io/component=osm-controller";
+const NAME_LABEL: &str = "app=osm-controller,app.kubernetes.io/name=openservicemesh.io";
 const MESH_LABEL: &str = "app.kubernetes.io/instance";
 const VERSION_LABEL: &str = "app.kubernetes.io/version";
 
