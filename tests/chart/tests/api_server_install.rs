@@ -94,6 +94,11 @@ fn of_release(inventory: &BTreeMap<ObjectName, String>, before: &BTreeMap<Object
     inventory.keys().filter(|name| !before.contains_key(name)).cloned().collect()
 }
 
+/// Whether helm keeps a revision of a release in it.
+fn is_release(name: &ObjectName) -> bool {
+    name.kind == "Secret" && name.name.starts_with("sh.helm.release.")
+}
+
 /// What the control plane does at its first start: the MeshConfig from the preset.
 async fn seed_mesh_config(cluster: &Cluster) -> Result<()> {
     let preset = cluster.get(&["--namespace", NAMESPACE, "configmap", "preset-mesh-config"]).await?;
@@ -125,7 +130,8 @@ async fn installations_upgrades_rollbacks_and_removals_leave_what_is_the_users()
     let installed = cluster.inventory().await?;
     let made: Vec<_> = of_release(&installed, &with_crds);
     for name in &made {
-        if name.kind == "Secret" && name.name.starts_with("sh.helm.release.") {
+        // Helm's own record, and what the API server makes of the Service.
+        if is_release(name) || name.kind == "IPAddress" {
             continue;
         }
         let namespace = ["--namespace", name.namespace.as_str()];
@@ -159,7 +165,6 @@ async fn installations_upgrades_rollbacks_and_removals_leave_what_is_the_users()
     cluster.operator("upgrade", &["--reset-values"]).await?;
     let mut after = cluster.inventory().await?;
     after.retain(|name, _| before.contains_key(name));
-    let is_release = |name: &ObjectName| name.name.starts_with("sh.helm.release.");
     let versions = |inventory: &BTreeMap<ObjectName, String>| -> BTreeMap<ObjectName, String> {
         inventory.iter().filter(|(name, _)| !is_release(name)).map(|(name, it)| (name.clone(), it.clone())).collect()
     };

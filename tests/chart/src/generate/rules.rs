@@ -41,7 +41,7 @@ pub(super) fn rules_of_roles(repository: &Repository) -> Files {
 
 /// The rule as an element of a list in YAML.
 fn yaml(rule: &PolicyRule) -> String {
-    let list = |texts: &[String]| serde_json::Value::from(texts).to_string();
+    let list = |texts: &[String]| serde_json::Value::from(texts).to_string().replace("\",\"", "\", \"");
     let mut text = format!("- apiGroups: {}\n  resources: {}\n", list(&rule.api_groups), list(&rule.resources));
     let names = NAMES.iter().find(|names| rule.resource_names == [names.placeholder]);
     match names {
