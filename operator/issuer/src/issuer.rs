@@ -131,6 +131,9 @@ pub enum IssuerConfig {
     /// A Vault server, or one with its API (`spec.provider.vault`).
     #[cfg(feature = "vault")]
     Vault(crate::vault::VaultConfig),
+    /// A key in Azure Key Vault (`spec.provider.azureKeyVault`).
+    #[cfg(feature = "key-vault")]
+    KeyVault(crate::key_vault::KeyVaultConfig),
 }
 
 /// An issuer, and whom to blame for its answers.
@@ -167,6 +170,10 @@ impl IssuerConfig {
             #[cfg(feature = "vault")]
             Self::Vault(config) => {
                 Ok(NamedIssuer { origin: config.remote(), issuer: Arc::new(crate::vault::Vault::new(config)?) })
+            }
+            #[cfg(feature = "key-vault")]
+            Self::KeyVault(config) => {
+                Ok(NamedIssuer { origin: config.remote(), issuer: Arc::new(crate::key_vault::KeyVault::new(config)?) })
             }
         }
     }

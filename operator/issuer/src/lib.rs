@@ -46,11 +46,15 @@ mod error;
 mod identity;
 mod issuer;
 mod key;
+#[cfg(feature = "key-vault")]
+pub mod key_vault;
 mod leaf;
 mod pem;
 mod renewal;
 pub mod rotation;
 mod secret;
+#[cfg(any(feature = "tresor", feature = "key-vault"))]
+mod serial;
 mod store;
 mod tls;
 #[cfg(feature = "tresor")]

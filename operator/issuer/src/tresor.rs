@@ -24,6 +24,7 @@ use crate::issuer::{CertificateRequest, IssuedCertificate, Issuer, IssuerHealth}
 use crate::key::{LeafKey, LeafKeyAlgorithm, WipedKeyPair, leaf_params, local};
 use crate::pem;
 use crate::secret::PrivateKeyPem;
+use crate::serial;
 use crate::validity::{CLOCK_SKEW, LeafValidity};
 use crate::verify::{Expectation, verify_leaf};
 
@@ -82,7 +83,7 @@ impl AuthorityMaterial {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = now - CLOCK_SKEW;
         params.not_after = now + AUTHORITY_VALIDITY;
-        params.serial_number = Some(random_serial()?);
+        params.serial_number = Some(SerialNumber::from_slice(&serial::random()?));
         let certificate = params.self_signed(key).map_err(|error| local("sign a certificate authority", &error))?;
         Ok(Self {
             certificate_pem: pem::certificate(certificate.der()),
@@ -166,7 +167,7 @@ impl Tresor {
         // Written out as CA:FALSE; also what makes the library add the subject key identifier.
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(random_serial()?);
+        params.serial_number = Some(SerialNumber::from_slice(&serial::random()?));
         params.not_before = now - CLOCK_SKEW;
         params.not_after = (now + request.validity().as_duration()).min(self.chain.not_after());
         let leaf: CertificateDer<'static> = params
@@ -217,16 +218,4 @@ fn read_csr(request: &CertificateRequest) -> Result<CertificateSigningRequestPar
     } else {
         Err(bad("the signature algorithm does not fit the public key".to_owned()))
     }
-}
-
-/// 16 random bytes, positive and not zero (RFC 5280, 4.1.2.2).
-fn random_serial() -> Result<SerialNumber, IssueError> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| IssueError::Local {
-        attempt: "draw a serial number",
-        message: "the random number generator failed".to_owned(),
-    })?;
-    // A fixed leading bit pattern: never negative, never zero, never shorter than 16 bytes.
-    bytes[0] = (bytes[0] & 0x3f) | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
 }
