@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use osm_model::Identity;
 
 use crate::bootstrap::{self, Bootstrap};
 use crate::render::{self, Outcome, Output, Selection, Type};
+use crate::roots::{self, Factory, Timing};
 use crate::run::RunArgs;
 use crate::standalone::{self, Standalone};
 use crate::{commands, healthcheck, identity, init, intercept, logging, run};
@@ -64,6 +66,8 @@ enum Command {
     Check(commands::check::CheckArgs),
     /// Print versions
     Version(commands::version::VersionArgs),
+    /// See what signs and what is trusted, when certificates end, and how far a rotation of roots has come
+    Certificate(commands::certificate::CertificateArgs),
     /// Print what a shell needs to complete this command line
     Completion(commands::completion::CompletionArgs),
 }
@@ -138,6 +142,12 @@ struct StandaloneArgs {
     /// Folder into which the status of objects and workloads is written
     #[arg(long)]
     status_dir: Option<PathBuf>,
+    /// How long a rotation of roots waits for a proxy that was connected to come back, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = parse_seconds)]
+    proxy_grace: f64,
+    /// How long after a change of roots every file that proxies verify the control plane against has it, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = parse_seconds)]
+    trust_bundle_delay: f64,
     #[command(flatten)]
     mesh: MeshArgs,
 }
@@ -194,6 +204,11 @@ fn parse_identity(text: &str) -> Result<Identity, String> {
     Identity::new(namespace, account).map_err(|error| error.to_string())
 }
 
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write a number of seconds")?;
+    if (0.0..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("write a number from 0 to 86400".to_owned()) }
+}
+
 impl Cli {
     /// Carries the command out; errors go to standard error, with everything that led to them.
     pub async fn run(self) -> ExitCode {
@@ -213,6 +228,7 @@ impl Cli {
             Command::Verify(args) => commands::verify::run(args).await,
             Command::Check(args) => commands::check::run(args).await,
             Command::Version(args) => commands::version::run(args).await,
+            Command::Certificate(args) => commands::certificate::run(args).await,
             Command::Completion(args) => Ok(commands::completion::run::<Self>(&args)),
         };
         outcome.unwrap_or_else(|error| {
@@ -233,8 +249,12 @@ async fn run_in_cluster(args: RunArgs) -> anyhow::Result<ExitCode> {
 async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {
     crate::log_to_stderr();
     let options = args.mesh.options()?;
-    let StandaloneArgs { folder, listen, admin, state_dir, status_dir, .. } = args;
-    standalone::run(Standalone { folder, listen, admin, state: state_dir, status: status_dir, options }).await?;
+    let StandaloneArgs { folder, listen, admin, state_dir: state, status_dir: status, .. } = args;
+    let timing = Timing {
+        proxy_grace: Duration::from_secs_f64(args.proxy_grace),
+        trust_bundle_delay: Duration::from_secs_f64(args.trust_bundle_delay),
+    };
+    standalone::run(Standalone { folder, listen, admin, state, status, options, timing }).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -257,14 +277,19 @@ async fn run_bootstrap(args: BootstrapArgs) -> anyhow::Result<ExitCode> {
         certificates: args.certificate_dir,
         admin_port: args.admin_port,
     };
-    let store = identity::open_store(&args.state_dir, Clock::system())?;
+    let control_plane = identity::control_plane_identity(&bootstrap.trust_domain, &args.mesh.osm_namespace)?;
+    let factory = Factory::in_folder(&args.state_dir, control_plane);
+    let mut followed = roots::open_store(&args.state_dir, factory, &args.mesh.osm_namespace, Clock::system()).await?;
+    let store = Arc::clone(&followed.store);
     let envoy = serde_saphyr::to_string(&bootstrap.envoy()?)?;
     bootstrap::write_certificates(&bootstrap, &store, args.proxy_uid).await?;
     let written = crate::print(&envoy, ExitCode::SUCCESS);
     if args.watch {
         crate::log_to_stderr();
-        let never = bootstrap::renew(&bootstrap, &store, args.proxy_uid).await?;
-        match never {}
+        tokio::select! {
+            ended = bootstrap::renew(&bootstrap, &store, args.proxy_uid) => match ended? {},
+            never = roots::follow(&mut followed) => match never {},
+        }
     }
     Ok(written)
 }

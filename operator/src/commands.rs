@@ -2,6 +2,7 @@
 //!
 //! What they decide is in functions of values, so that it can be tested without a cluster; only [`cluster`] talks to one.
 
+pub(crate) mod certificate;
 pub(crate) mod check;
 mod cluster;
 pub(crate) mod completion;

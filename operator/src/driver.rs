@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::progress::{Progress, Proxies, ProxyState};
 use crate::proxies::ProxyEvent;
 use crate::publish::Publisher;
+use crate::roots::RootStatus;
 
 /// The state of the mesh in one process.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Driver {
     streams: BTreeMap<ProxyName, Streams>,
     held_back: containment::HeldBack,
     reports: Reports,
+    /// What the keeper of the roots knows of MeshRootCertificates.
+    roots: BTreeMap<ObjectId, RootStatus>,
     pods: KnownPods,
     metrics: Arc<Metrics>,
 }
@@ -69,6 +72,7 @@ impl Driver {
             streams: BTreeMap::new(),
             held_back: containment::HeldBack::default(),
             reports: Reports::default(),
+            roots: BTreeMap::new(),
             pods: KnownPods::default(),
             metrics,
         }
@@ -140,6 +144,16 @@ impl Driver {
         if of_everyone {
             self.reports.concern_workloads(self.connected_workloads());
         }
+    }
+
+    /// There is news of a MeshRootCertificate; `None` when it is gone.
+    pub fn on_root_status(&mut self, name: &ObjectRef, status: Option<RootStatus>) {
+        let id = osm_engine::object_id(name);
+        match status {
+            Some(status) => drop(self.roots.insert(id.clone(), status)),
+            None => drop(self.roots.remove(&id)),
+        }
+        self.reports.concern([id]);
     }
 
     /// New roots to trust. Gives the epoch of the publication that tells proxies.

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use osm_api::k8s_openapi::jiff::Timestamp;
 use osm_api::{Kind, Object, ObjectRef};
 use osm_engine::MESH_CONFIG_NAME;
-use osm_issuer::Change as CertificateChange;
+use osm_issuer::{Change as CertificateChange, LeafCertificate};
 use osm_source::{Change, Problem, SourceEvent};
 use osm_xds::{Cache, Isolation, ProxyName, Server, Settings, StreamSettings};
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use crate::driver::{Driver, Report};
 use crate::metrics::Metrics;
 use crate::proxies::{ProxyEvent, ProxyPolicy};
 use crate::reconcile::Ledger;
+use crate::roots::RootsNews;
 use crate::status_folder::StatusFolder;
 
 /// How often status is brought up to date at the most.
@@ -50,6 +51,9 @@ pub(crate) enum DeletedMeshConfig {
 /// Is told of every event of the source, in order, before the driver is.
 pub(crate) type Observer = Box<dyn FnMut(&SourceEvent) + Send>;
 
+/// Is told of every proxy whose pod is gone.
+pub(crate) type Dismissed = Box<dyn Fn(&ProxyName) + Send>;
+
 /// The loop's state and what it acts on.
 pub(crate) struct Mesh {
     pub(crate) driver: Driver,
@@ -62,6 +66,8 @@ pub(crate) struct Mesh {
     pub(crate) deleted_mesh_config: DeletedMeshConfig,
     /// Others who follow the source: admission, the log level.
     pub(crate) observers: Vec<Observer>,
+    /// Others who have to do with proxies, and are told of those whose pod is gone.
+    pub(crate) dismissed: Vec<Dismissed>,
 }
 
 /// What the loop listens to.
@@ -74,6 +80,8 @@ pub(crate) struct Inputs {
     pub(crate) certificates: osm_issuer::Changes,
     /// Questions of the admin endpoint.
     pub(crate) questions: mpsc::Receiver<Question>,
+    /// News of MeshRootCertificates.
+    pub(crate) roots: mpsc::UnboundedReceiver<RootsNews>,
 }
 
 /// The xDS server of a mesh. `settings` without those of its streams.
@@ -97,6 +105,7 @@ impl Mesh {
                 Some(event) = inputs.proxies.recv() => self.on_proxy(event),
                 change = inputs.certificates.next() => self.on_certificate(change).await,
                 Some(question) = inputs.questions.recv() => self.answer(question),
+                Some(news) = inputs.roots.recv() => self.on_roots(news),
                 _ = status.tick() => self.report().await,
             }
         }
@@ -117,7 +126,8 @@ impl Mesh {
                 self.count_findings();
             }
             SourceEvent::Problems(problems) => {
-                for problem in &problems {
+                let known = self.problems.load();
+                for problem in problems.iter().filter(|problem| !known.contains(problem)) {
                     tracing::error!(%problem, "an object is not taken over; its last good state stays");
                 }
                 if let StatusSink::Reconcilers(ledger) = &self.status {
@@ -166,7 +176,7 @@ impl Mesh {
         let effects = self.driver.on_proxy(event, Instant::now());
         for workload in effects.wanted_certificates {
             if let Some(leaf) = self.certificates.obtain(&workload) {
-                drop(self.driver.on_certificate(&leaf));
+                self.publish_certificate(&leaf);
             }
         }
         self.dismiss(&effects.dismissed);
@@ -174,6 +184,9 @@ impl Mesh {
 
     fn dismiss<'a>(&self, proxies: impl IntoIterator<Item = &'a ProxyName>) {
         for proxy in proxies {
+            for dismiss in &self.dismissed {
+                dismiss(proxy);
+            }
             if self.server.dismiss(proxy) > 0 {
                 tracing::info!(%proxy, "the pod is gone, and so is its proxy");
             }
@@ -184,15 +197,28 @@ impl Mesh {
         match change {
             CertificateChange::TrustBundle => {
                 if let Some(bundle) = self.certificates.trust_bundle().await {
-                    self.driver.on_trust_bundle(&bundle);
+                    let Self { driver, certificates, .. } = self;
+                    certificates.deliveries.publish_bundle(&bundle, || driver.on_trust_bundle(&bundle));
                 }
             }
             CertificateChange::Leaf(identity) => {
                 self.metrics.certificate_issued();
                 if let Some(leaf) = self.certificates.issued(&identity).await {
-                    drop(self.driver.on_certificate(&leaf));
+                    self.publish_certificate(&leaf);
                 }
             }
+        }
+    }
+
+    fn publish_certificate(&mut self, leaf: &LeafCertificate) {
+        let Self { driver, certificates, .. } = self;
+        certificates.deliveries.publish_certificate(leaf, || driver.on_certificate(leaf));
+    }
+
+    /// What the keeper of the roots tells of MeshRootCertificates.
+    fn on_roots(&mut self, news: RootsNews) {
+        for (object, status) in news.statuses {
+            self.driver.on_root_status(&object, status);
         }
     }
 

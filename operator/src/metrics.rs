@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::webhooks::WebhookMetrics;
+
 /// The xDS type a figure is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TypeLabel {
@@ -79,6 +81,7 @@ pub struct Metrics {
     certificates: Counter,
     status_writes: Counter,
     reconcilers: ReconcilerMetrics,
+    webhooks: WebhookMetrics,
 }
 
 impl Default for Metrics {
@@ -120,6 +123,7 @@ impl Default for Metrics {
         let status_writes = Counter::default();
         registry.register("status_writes", "Status documents written", status_writes.clone());
         let reconcilers = ReconcilerMetrics::registered(&mut registry);
+        let webhooks = WebhookMetrics::register(&mut registry);
         Self {
             registry,
             publications,
@@ -137,6 +141,7 @@ impl Default for Metrics {
             certificates,
             status_writes,
             reconcilers,
+            webhooks,
         }
     }
 }
@@ -201,6 +206,11 @@ impl Metrics {
 
     pub(crate) fn status_written(&self) {
         self.status_writes.inc();
+    }
+
+    /// Those of the admission webhooks.
+    pub(crate) fn webhooks(&self) -> &WebhookMetrics {
+        &self.webhooks
     }
 
     pub(crate) fn leader(&self, leads: bool) {

@@ -36,8 +36,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 pub(crate) use self::ledger::{Ledger, News};
-pub(crate) use self::tally::Tally;
 use self::plan::{Plan, Situation};
+pub(crate) use self::tally::Tally;
 use crate::metrics::Metrics;
 
 /// The least time between two writes to one object.

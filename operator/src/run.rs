@@ -4,6 +4,7 @@
 //! writes. The order of a start: say what is missing and wait for it, take part in the election, have a certificate authority,
 //! read everything, serve. The order of an end: be not ready, send proxies to other replicas a few at a time, give the Lease back.
 
+mod admission;
 mod args;
 mod behind;
 mod seed;
@@ -20,19 +21,23 @@ use osm_api::Object;
 use osm_engine::Options;
 use osm_issuer::{CertificateStore, Clock, PeerIdentity, TrustDomain};
 use osm_kubernetes::{
-    EventRecorder, Lease, LeaseOptions, MeshClaim, StoredObjects, WatchOptions, Writer, mesh_claims, missing_crds,
+    EventRecorder, Lease, LeaseOptions, MeshClaim, ReviewOptions, StoredObjects, TokenReviewer, WatchOptions, Writer,
+    mesh_claims, missing_crds,
 };
 use osm_source::SourceEvent;
 use osm_xds::{Cache, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::admission::CaBundles;
 pub(crate) use self::args::{HELP, RunArgs};
+use self::behind::PodsBehindWatch;
 use self::seed::Seed;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::authority::{self, AuthoritySecret};
 use crate::driver::Driver;
 use crate::identity::{self, ServerTls};
+use crate::identity_endpoint::{IdentityEndpoint, IdentityEndpointSettings};
 use crate::logging::Logs;
 use crate::mesh::{Certificates, DeletedMeshConfig, Inputs, Mesh, Observer, StatusSink, is_mesh_config, xds_server};
 use crate::metrics::Metrics;
@@ -40,6 +45,8 @@ use crate::proxies::ProxyPolicy;
 use crate::reconcile::{Ledger, Reconcilers};
 use crate::replicas::{self, Replica};
 use crate::standalone::{QUESTIONS, bind, extra_pages, rotation, stop_signal};
+use crate::trust_bundles::{MeshNamespaces, TrustBundles};
+use crate::webhooks::{self, WebhookTls, Webhooks};
 
 /// Name of the Lease.
 const LEASE_NAME: &str = "osm-controller";
@@ -56,10 +63,10 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: RunArgs, options: Options, logs: Arc<Logs>) -> anyhow::Result<()> {
     let cache = Cache::new();
     let readiness = Readiness::new(Phase::Starting("connecting to the API server".to_owned()), cache.clone());
-    let listeners = Listeners::bind(&args).await?;
+    let (listeners, admin_listener) = Listeners::bind(&args).await?;
     let client = osm_kubernetes::client(args.kubeconfig.as_deref()).await?;
     let metrics = Arc::new(Metrics::default());
-    let ledger = Ledger::new(Instant::now());
+    let ledger = Ledger::new(Instant::now(), args.settling());
     let stop = Stop::on_signal(readiness.clone());
 
     let (questions, asked) = mpsc::channel(QUESTIONS);
@@ -72,29 +79,36 @@ pub(crate) async fn run(args: RunArgs, options: Options, logs: Arc<Logs>) -> any
         rotate: late_rotation(&pages),
         ledger: Some(ledger.clone()),
     };
-    let served = axum::serve(listeners.admin, admin.router()).into_future();
+    let served = axum::serve(admin_listener, admin.router()).into_future();
     let start = Start { args, options, logs, client, cache, readiness, metrics, ledger, pages, stop: stop.clone() };
     tokio::select! {
         ended = served => {
             ended.context("serve the admin endpoint")?;
             anyhow::bail!("the admin endpoint ended")
         }
-        ended = start.run(listeners.xds, asked) => ended,
+        ended = start.run(listeners, asked) => ended,
     }
 }
 
 /// What is listened on.
 struct Listeners {
     xds: TcpListener,
-    admin: TcpListener,
+    identity: TcpListener,
+    webhooks: TcpListener,
 }
 
 impl Listeners {
-    async fn bind(args: &RunArgs) -> anyhow::Result<Self> {
+    /// Those for proxies and the API server, and that of the admin endpoint.
+    async fn bind(args: &RunArgs) -> anyhow::Result<(Self, TcpListener)> {
         let xds = bind_any(args.listen, "--listen").await?;
+        let identity = bind_any(args.identity_listen, "--identity-listen").await?;
+        let webhooks = bind_any(args.webhook_listen, "--webhook-listen").await?;
         let admin = bind_any(args.admin, "--admin").await?;
-        tracing::info!(xds = %xds.local_addr()?, admin = %admin.local_addr()?, "listening");
-        Ok(Self { xds, admin })
+        tracing::info!(
+            xds = %xds.local_addr()?, identity = %identity.local_addr()?, webhooks = %webhooks.local_addr()?,
+            admin = %admin.local_addr()?, "listening"
+        );
+        Ok((Self { xds, identity, webhooks }, admin))
     }
 }
 
@@ -172,7 +186,7 @@ struct Start {
 }
 
 impl Start {
-    async fn run(self, listener: TcpListener, asked: mpsc::Receiver<crate::admin::Question>) -> anyhow::Result<()> {
+    async fn run(self, listeners: Listeners, asked: mpsc::Receiver<crate::admin::Question>) -> anyhow::Result<()> {
         let stop = self.stop.clone();
         tokio::select! {
             waited = self.wait_for_the_cluster() => waited?,
@@ -191,7 +205,7 @@ impl Start {
             store = self.store(&writer, &leadership) => Arc::new(store?),
             () = stop.asked() => return end(give_back, election).await,
         };
-        let served = self.serve(listener, asked, stored, writer, leadership, store).await;
+        let served = self.serve(listeners, asked, stored, writer, leadership, store).await;
         end(give_back, election).await?;
         served
     }
@@ -265,7 +279,7 @@ impl Start {
 
     async fn serve(
         self,
-        listener: TcpListener,
+        listeners: Listeners,
         asked: mpsc::Receiver<crate::admin::Question>,
         stored: StoredObjects,
         writer: Writer,
@@ -281,7 +295,9 @@ impl Start {
         let tls = ServerTls::new(&leaf, &bundle)?;
 
         let mut driver = Driver::new(self.options.clone(), self.cache.clone(), Arc::clone(&self.metrics));
-        driver.on_trust_bundle(&bundle);
+        let deliveries: Arc<crate::roots::Deliveries> = Arc::default();
+        deliveries.publish_bundle(&bundle, || driver.on_trust_bundle(&bundle));
+        deliveries.serve(&leaf, &bundle);
         let (proxy_events, proxies) = mpsc::unbounded_channel();
         let policy = ProxyPolicy::new(vec![trust_domain.clone()], driver.known_pods().clone(), proxy_events);
         let server = xds_server(&self.cache, policy, self.xds_settings());
@@ -289,20 +305,63 @@ impl Start {
         self.pages.store(Arc::new(Some(Pages { extra: extra_pages(&problems, &store), rotate: rotation(&store) })));
 
         let seen_mesh_config = Arc::new(AtomicBool::new(false));
-        let (_behind, pods_behind) = watch::channel(Arc::default());
+        let defaults = self.args.webhooks.injector(&self.options);
+        let (behind, pods_behind) = PodsBehindWatch::new(admission::version(defaults.clone()));
+        let (admission_observer, admission_world) = admission::world(&self.options.mesh_name, &namespace);
+        let webhooks =
+            Webhooks { world: admission_world, defaults: Arc::new(defaults), metrics: self.metrics.webhooks().clone() };
+        let webhook_tls = WebhookTls::new(&leaf, &bundle)?;
+        let (mut mesh_namespaces, namespaces) = MeshNamespaces::new(self.options.mesh_name.to_string());
+        let trust_bundles = TrustBundles {
+            writer: writer.clone(),
+            labels: crate::labels::of_mesh(&self.options.mesh_name),
+            store: Arc::clone(&store),
+            namespaces,
+        };
+        let reviewer =
+            TokenReviewer::new(self.client.clone(), ReviewOptions::new(osm_bootstrap::names::TOKEN_AUDIENCE));
+        let identities = IdentityEndpoint::new(
+            Arc::new(reviewer),
+            Arc::clone(&store),
+            control_plane.clone(),
+            IdentityEndpointSettings { server: self.xds_settings(), ..IdentityEndpointSettings::default() },
+        )
+        .await?;
+        let ca_bundles = CaBundles {
+            writer: writer.clone(),
+            store: Arc::clone(&store),
+            configurations: self.args.webhook_configurations(&self.options.mesh_name),
+        };
+        let renewing = admission::renew(Arc::clone(&store), control_plane.clone(), webhook_tls.clone());
         let mesh = Mesh {
             driver,
             cache: self.cache.clone(),
             server: server.clone(),
-            certificates: Certificates { store: Arc::clone(&store), trust_domain, control_plane, tls: tls.clone() },
+            certificates: Certificates {
+                store: Arc::clone(&store),
+                trust_domain,
+                control_plane,
+                tls: tls.clone(),
+                deliveries,
+            },
             problems,
             metrics: Arc::clone(&self.metrics),
             status: StatusSink::Reconcilers(self.ledger.clone()),
             deleted_mesh_config: DeletedMeshConfig::KeepsTheLast,
-            observers: vec![follow_mesh_config(Arc::clone(&self.logs), Arc::clone(&seen_mesh_config))],
+            observers: vec![
+                follow_mesh_config(Arc::clone(&self.logs), Arc::clone(&seen_mesh_config)),
+                behind.observer(),
+                admission_observer,
+                Box::new(move |event| mesh_namespaces.observe(event)),
+            ],
+            dismissed: vec![{
+                let identities = identities.clone();
+                Box::new(move |proxy| identities.dismiss(proxy))
+            }],
         };
         let source = osm_kubernetes::watch(self.client.clone(), WatchOptions::default(), stored.clone());
-        let inputs = Inputs { source, proxies, certificates, questions: asked };
+        let (_root_news, roots) = mpsc::unbounded_channel();
+        let inputs = Inputs { source, proxies, certificates, questions: asked, roots };
         let events = EventRecorder::new(self.client.clone(), stored, self.args.replica_name.clone());
         let reconcilers = Reconcilers::new(
             &self.options.mesh_name,
@@ -324,7 +383,7 @@ impl Start {
 
         let mut ads = tokio::spawn({
             let server = server.clone();
-            async move { server.serve_tls(listener, move || tls.current()).await }
+            async move { server.serve_tls(listeners.xds, move || tls.current()).await }
         });
         let drain = async {
             tokio::select! {
@@ -332,16 +391,28 @@ impl Start {
                 _ = &mut ads => anyhow::bail!("the xDS server ended"),
             }
             server.shutdown();
+            identities.shutdown();
             if tokio::time::timeout(self.args.drain() + END_WITHIN, &mut ads).await.is_err() {
                 tracing::warn!("some proxies did not go in time");
             }
             anyhow::Ok(())
+        };
+        // Both end after the process was asked to, and then wait for the proxies to have gone.
+        let serving = async {
+            let webhooks = webhooks::serve(listeners.webhooks, webhook_tls, webhooks, self.stop.asked());
+            let (served, ()) = tokio::join!(webhooks, identities.serve(listeners.identity));
+            served?;
+            std::future::pending().await
         };
         tokio::select! {
             ended = mesh.run(inputs) => ended.map(|never| match never {}),
             never = reconcilers.run(leadership.clone()) => match never {},
             never = following => match never {},
             never = store.run() => match never {},
+            never = trust_bundles.run(self.client.clone(), leadership.clone()) => match never {},
+            never = ca_bundles.run(leadership.clone()) => match never {},
+            never = renewing => match never {},
+            ended = serving => ended,
             () = async { seed.sow(writer, leadership).await; std::future::pending().await } => Ok(()),
             drained = drain => drained,
         }
@@ -367,13 +438,18 @@ async fn end(give_back: oneshot::Sender<()>, election: tokio::task::JoinHandle<(
 
 /// The log level follows the MeshConfig, and it is noted that there is one.
 fn follow_mesh_config(logs: Arc<Logs>, seen: Arc<AtomicBool>) -> Observer {
+    let mut level = String::new();
     Box::new(move |event| {
         let SourceEvent::Changes(changes) = event else { return };
         for (name, object) in changes.iter().filter(|(name, _)| is_mesh_config(name)) {
             if let Some(Object::MeshConfig(config)) = object {
                 tracing::debug!(%name, "read");
                 seen.store(true, Ordering::Relaxed);
-                logs.follow(config.spec.observability.osm_log_level());
+                let wanted = config.spec.observability.osm_log_level();
+                if level != wanted {
+                    wanted.clone_into(&mut level);
+                    logs.follow(wanted);
+                }
             }
         }
     })

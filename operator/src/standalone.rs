@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use osm_engine::Options;
-use osm_issuer::{CertificateStore, Clock, PeerIdentity, TrustDomain};
+use osm_issuer::{CertificateStore, Clock, ControlPlaneIdentity, PeerIdentity, TrustDomain};
 use osm_source::Problem;
 use osm_xds::{Cache, Settings};
 use serde_json::json;
@@ -20,6 +20,7 @@ use crate::identity::{self, ServerTls};
 use crate::mesh::{Certificates, DeletedMeshConfig, Inputs, Mesh, StatusSink, rotate_workloads, xds_server};
 use crate::metrics::Metrics;
 use crate::proxies::ProxyPolicy;
+use crate::roots::{self, BuiltIn, Factory, Keeper, KeeperInputs, RecordFile, Timing};
 use crate::status_folder::StatusFolder;
 
 /// How many unanswered questions of the admin endpoint wait; more make the asker wait.
@@ -40,6 +41,8 @@ pub struct Standalone {
     pub status: Option<PathBuf>,
     /// Options of the mesh.
     pub options: Options,
+    /// How long a rotation of roots waits for what nothing tells.
+    pub timing: Timing,
 }
 
 /// Runs until SIGTERM or SIGINT, or until a part fails.
@@ -48,8 +51,9 @@ pub struct Standalone {
 /// An address is in use, the folder or the authority cannot be used, or a part ended that never should.
 pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
     let trust_domain = TrustDomain::new(standalone.options.trust_domain.as_str())?;
-    let store = Arc::new(identity::open_store(&standalone.state, Clock::system())?);
     let control_plane = identity::control_plane_identity(&trust_domain, &standalone.options.control_plane_namespace)?;
+    let keeper = open_keeper(&standalone, &control_plane).await?;
+    let (store, deliveries) = (Arc::clone(keeper.store()), Arc::clone(keeper.deliveries()));
     let control_plane = PeerIdentity::ControlPlane(control_plane);
     let certificates = store.subscribe();
     let bundle = store.trust_bundle().await.context("read the roots of the mesh")?;
@@ -58,7 +62,8 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
 
     let (cache, metrics) = (Cache::new(), Arc::new(Metrics::default()));
     let mut driver = Driver::new(standalone.options.clone(), cache.clone(), Arc::clone(&metrics));
-    driver.on_trust_bundle(&bundle);
+    deliveries.publish_bundle(&bundle, || driver.on_trust_bundle(&bundle));
+    deliveries.serve(&leaf, &bundle);
     let (proxy_events, proxies) = mpsc::unbounded_channel();
     let policy = ProxyPolicy::new(vec![trust_domain.clone()], driver.known_pods().clone(), proxy_events);
     let server = xds_server(&cache, policy, Settings::default());
@@ -69,23 +74,32 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
         questions,
         readiness: Readiness::new(Phase::Serving, cache.clone()),
         metrics: Arc::clone(&metrics),
-        extra: extra_pages(&problems, &store),
+        extra: roots::with_pages(extra_pages(&problems, &store), keeper.pages()),
         rotate: rotation(&store),
         ledger: None,
     };
+    let (root_objects, changed_roots) = mpsc::unbounded_channel();
+    let (root_news, told_of_roots) = mpsc::unbounded_channel();
     let mesh = Mesh {
         driver,
         cache,
         server: server.clone(),
-        certificates: Certificates { store: Arc::clone(&store), trust_domain, control_plane, tls: tls.clone() },
+        certificates: Certificates {
+            store: Arc::clone(&store),
+            trust_domain,
+            control_plane,
+            tls: tls.clone(),
+            deliveries,
+        },
         problems,
         metrics,
         status: standalone.status.map_or(StatusSink::None, |folder| StatusSink::Folder(StatusFolder::new(folder))),
         deleted_mesh_config: DeletedMeshConfig::MeansDefaults,
-        observers: Vec::new(),
+        observers: vec![roots::observer(root_objects)],
+        dismissed: Vec::new(),
     };
     let source = osm_source::directory(standalone.folder).context("watch the folder")?;
-    let inputs = Inputs { source, proxies, certificates, questions: asked };
+    let inputs = Inputs { source, proxies, certificates, questions: asked, roots: told_of_roots };
 
     tokio::select! {
         ended = mesh.run(inputs) => ended.map(|never| match never {}),
@@ -95,12 +109,30 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
             anyhow::bail!("the admin endpoint ended")
         }
         never = store.run() => match never {},
+        never = keeper.run(server.clone(), changed_roots, root_news) => match never {},
         signal = stop_signal() => {
             tracing::info!(signal = signal?, "stopping");
             server.shutdown();
             Ok(())
         }
     }
+}
+
+/// Takes up what is in force according to the state folder, or puts in force what the manifests say.
+async fn open_keeper(standalone: &Standalone, control_plane: &ControlPlaneIdentity) -> anyhow::Result<Keeper> {
+    let Standalone { folder, state, options, timing, .. } = standalone;
+    let namespace = options.control_plane_namespace.to_string();
+    std::fs::create_dir_all(state).with_context(|| format!("make the folder {}", state.display()))?;
+    let inputs = KeeperInputs {
+        trust_domain: options.trust_domain.to_string(),
+        factory: Factory::in_folder(state, control_plane.clone()),
+        built_in: BuiltIn::in_folder(&namespace, state),
+        record: RecordFile::in_folder(state),
+        timing: *timing,
+        clock: Clock::system(),
+        namespace,
+    };
+    Keeper::open(inputs, roots::in_folder(folder)).await
 }
 
 async fn listen(standalone: &Standalone) -> anyhow::Result<(TcpListener, TcpListener)> {

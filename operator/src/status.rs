@@ -34,6 +34,11 @@ pub(crate) fn conditions(details: &[DesiredCondition], counts: &ObjectCounts, be
     with_summary(conditions, PENDING)
 }
 
+/// Conditions of a MeshRootCertificate: what is wrong with it, and how far its role has come.
+pub(crate) fn root_conditions(details: &[DesiredCondition], programmed: DesiredCondition) -> Vec<DesiredCondition> {
+    with_summary(details.iter().cloned().chain([programmed]).collect(), PENDING)
+}
+
 /// Conditions of an object of which nothing is known yet.
 pub(crate) fn unknown() -> Vec<DesiredCondition> {
     with_summary(Vec::new(), PENDING)

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::{Driver, Synced};
 use crate::account::{Account, ObjectAccount};
-use crate::progress::Proxies;
+use crate::progress::{ObjectCounts, Proxies};
 use crate::publish::snapshot_key;
+use crate::roots::RootStatus;
 use crate::status::{self, WorkloadCounts};
 
 /// What is written about one object: the object without its `spec`, or a whole ProxySnapshot.
@@ -172,6 +173,9 @@ impl Driver {
         now: Instant,
         time: Timestamp,
     ) -> Option<Known> {
+        if let Some(root) = self.roots.get(id) {
+            return self.root_document(name, generation, root, time);
+        }
         let counts = self.progress.count(id, proxies, now);
         if let Some(took) = counts.took.filter(|_| counts.arrived) {
             self.metrics.propagated(took);
@@ -190,6 +194,30 @@ impl Driver {
             "status": status,
         });
         Some(Known { document, account: Account::Object(ObjectAccount { generation, details, counts }) })
+    }
+
+    /// Of a MeshRootCertificate, which concerns proxies by certificates and not by resources that it makes.
+    fn root_document(&self, name: &ObjectRef, generation: i64, root: &RootStatus, time: Timestamp) -> Option<Known> {
+        let findings: Vec<&Finding> = root.findings.iter().collect();
+        let details = status::details(&findings);
+        let (targeted, acknowledged) = (root.targeted, root.acknowledged);
+        let counts = ObjectCounts { targeted, acknowledged, ..ObjectCounts::default() };
+        let desired = status::root_conditions(&details, root.programmed.clone());
+        let previous = self.reports.documents.get(name).and_then(|document| document.get("status"));
+        let conditions = previous.map(conditions_of).unwrap_or_default();
+        let propagation = status::propagation(&counts);
+        let mut status = status::object_status(None, &conditions, &desired, &propagation, generation, time)?;
+        for (field, value) in root.fields.iter().filter(|(_, value)| !value.is_null()) {
+            status[field] = value.clone();
+        }
+        let document = json!({
+            "apiVersion": name.kind.api_version(),
+            "kind": name.kind.as_str(),
+            "metadata": { "namespace": name.namespace, "name": name.name, "generation": generation },
+            "status": status,
+        });
+        let differs = previous != document.get("status");
+        differs.then(|| Known { document, account: Account::Object(ObjectAccount { generation, details, counts }) })
     }
 
     fn workload_document(

@@ -7,6 +7,7 @@ use osm_issuer::{CertificateStore, LeafCertificate, PeerIdentity, Renewed, Trust
 use osm_model::Identity;
 
 use crate::identity::{self, ServerTls};
+use crate::roots::Deliveries;
 
 /// The store, and the server certificate that comes from it.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Certificates {
     pub(crate) control_plane: PeerIdentity,
     /// What new connections are accepted with.
     pub(crate) tls: ServerTls,
+    /// What proxies were given, and with which publication.
+    pub(crate) deliveries: Arc<Deliveries>,
 }
 
 impl Certificates {
@@ -67,8 +70,9 @@ impl Certificates {
         let (Ok(bundle), Some(leaf)) = (self.store.trust_bundle().await, self.store.cached(&self.control_plane)) else {
             return;
         };
-        if let Err(error) = self.tls.replace(&leaf, &bundle) {
-            tracing::error!(%error, "the former server certificate stays in use");
+        match self.tls.replace(&leaf, &bundle) {
+            Ok(()) => self.deliveries.serve(&leaf, &bundle),
+            Err(error) => tracing::error!(%error, "the former server certificate stays in use"),
         }
     }
 }

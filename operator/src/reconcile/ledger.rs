@@ -13,9 +13,6 @@ use super::tally::{self, Tally};
 use crate::account::Account;
 use crate::driver::Report;
 
-/// How long counts may be off after replicas came or went: proxies are on their way from one to another.
-pub(crate) const SETTLING: Duration = Duration::from_secs(5);
-
 /// Pieces of news that wait for a replica that follows; one that falls further behind is told everything again.
 const NEWS_BACKLOG: usize = 1024;
 
@@ -44,6 +41,14 @@ struct Books {
     /// Everything was read, and accounts were given since.
     complete: Completeness,
     settled_at: Instant,
+    settling: Duration,
+}
+
+impl Books {
+    /// Proxies are on their way.
+    fn unsettle(&mut self) {
+        self.settled_at = self.settled_at.max(Instant::now() + self.settling);
+    }
 }
 
 /// Whether an object that has no account is known not to be there.
@@ -70,8 +75,9 @@ pub(crate) struct Entry {
 }
 
 impl Ledger {
-    /// Empty books; counts may be off for a while from `now`, because proxies are only just coming.
-    pub(crate) fn new(now: Instant) -> Self {
+    /// Empty books. From `now`, and whenever replicas come or go, counts may be off for as long as `settling`: proxies are on their
+    /// way from one replica to another.
+    pub(crate) fn new(now: Instant, settling: Duration) -> Self {
         let (news, _) = broadcast::channel(NEWS_BACKLOG);
         let books = Books {
             accounts: BTreeMap::new(),
@@ -79,7 +85,8 @@ impl Ledger {
             replicas: BTreeMap::new(),
             changed: BTreeSet::new(),
             complete: Completeness::Reading,
-            settled_at: now + SETTLING,
+            settled_at: now + settling,
+            settling,
         };
         Self { shared: Arc::new(Shared { books: Mutex::new(books), changed: Notify::new(), news }) }
     }
@@ -93,7 +100,7 @@ impl Ledger {
     pub(crate) fn set_synced(&self) {
         let mut books = self.books();
         books.complete = Completeness::Synced;
-        books.settled_at = books.settled_at.max(Instant::now() + SETTLING);
+        books.unsettle();
     }
 
     /// Takes over what the driver reports.
@@ -151,7 +158,7 @@ impl Ledger {
             all.into_iter().filter_map(|(name, tally)| Some((name, tally?))).collect();
         let before = books.replicas.insert(replica.to_owned(), told);
         if before.is_none() {
-            books.settled_at = books.settled_at.max(Instant::now() + SETTLING);
+            books.unsettle();
         }
         let everything: Vec<ObjectRef> = books.accounts.keys().cloned().collect();
         books.changed.extend(everything);
@@ -180,7 +187,7 @@ impl Ledger {
         if books.replicas.remove(replica).is_none() {
             return;
         }
-        books.settled_at = books.settled_at.max(Instant::now() + SETTLING);
+        books.unsettle();
         let everything: Vec<ObjectRef> = books.accounts.keys().cloned().collect();
         books.changed.extend(everything);
         drop(books);

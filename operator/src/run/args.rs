@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use osm_kubernetes::LeaseTiming;
+use osm_kubernetes::{LeaseTiming, WebhookConfiguration};
 
 use crate::cli::MeshArgs;
 use crate::logging::LogFormat;
+use crate::webhooks::WebhookArgs;
 
 /// Shown below the options.
 pub(crate) const HELP: &str = "\
@@ -36,6 +37,20 @@ pub(crate) struct RunArgs {
     /// Address of the admin endpoint: health, metrics, dumps, and what other replicas are told
     #[arg(long, default_value_t = on_all_addresses(9091))]
     pub(crate) admin: SocketAddr,
+    /// Address of the endpoint at which proxies of pods trade a token for a certificate
+    #[arg(long, default_value_t = on_all_addresses(15129))]
+    pub(crate) identity_listen: SocketAddr,
+    /// Address of the admission webhooks
+    #[arg(long, default_value_t = on_all_addresses(9090))]
+    pub(crate) webhook_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) webhooks: WebhookArgs,
+    /// MutatingWebhookConfiguration that is made to trust the roots of the mesh; osm-webhook-<mesh name> if not given
+    #[arg(long)]
+    webhook_config_name: Option<String>,
+    /// ValidatingWebhookConfiguration that is made to trust the roots of the mesh; osm-validator-mesh-<mesh name> if not given
+    #[arg(long)]
+    validator_webhook_config: Option<String>,
     /// Name of this replica: that of its pod
     #[arg(long, env = "POD_NAME", default_value = "osm-controller")]
     pub(crate) replica_name: String,
@@ -57,6 +72,9 @@ pub(crate) struct RunArgs {
     /// Seconds over which proxies are sent to other replicas before the end
     #[arg(long, default_value_t = 5)]
     drain_seconds: u64,
+    /// Seconds that proxies have to come back after a start, or after a replica came or went, before their number counts as changed
+    #[arg(long, default_value_t = 5)]
+    settling_seconds: u64,
     /// Where traces of the control plane's own work are sent, by OTLP over gRPC
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -70,6 +88,16 @@ impl RunArgs {
     pub(crate) fn holder(&self) -> String {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         format!("{}_{}-{:x}", self.replica_name, std::process::id(), since.as_nanos())
+    }
+
+    /// The webhook configurations of this mesh.
+    pub(crate) fn webhook_configurations(&self, mesh_name: &str) -> [(WebhookConfiguration, String); 2] {
+        let or =
+            |given: &Option<String>, prefix: &str| given.clone().unwrap_or_else(|| format!("{prefix}-{mesh_name}"));
+        [
+            (WebhookConfiguration::Mutating, or(&self.webhook_config_name, "osm-webhook")),
+            (WebhookConfiguration::Validating, or(&self.validator_webhook_config, "osm-validator-mesh")),
+        ]
     }
 
     /// Times of the election.
@@ -87,6 +115,11 @@ impl RunArgs {
     /// After how long a connection is closed.
     pub(crate) fn connection_age(&self) -> Duration {
         Duration::from_secs(self.connection_age_seconds)
+    }
+
+    /// How long counts may be off after replicas came or went.
+    pub(crate) fn settling(&self) -> Duration {
+        Duration::from_secs(self.settling_seconds)
     }
 
     /// Over how long proxies are sent away.

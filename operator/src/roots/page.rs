@@ -1,0 +1,85 @@
+//! What the admin endpoint shows of roots and certificates; without keys.
+
+use osm_issuer::rotation::{Evidence, Holding, Plan};
+use osm_issuer::{CertificateStatus, CertificateStore, PeerIdentity};
+use serde_json::{Value, json};
+
+use super::deliveries::{Bundles, names_of};
+use super::status::{state_word, time, word};
+
+/// The page `/debug/roots`: what is in force, how far each root has come, and what every participant holds.
+pub(super) fn roots(plan: &Plan, evidence: &Evidence) -> Value {
+    let reports: Vec<Value> = plan
+        .reports
+        .iter()
+        .map(|(name, report)| {
+            json!({
+                "root": name.to_string(),
+                "state": state_word(report.state),
+                "usage": word(report.usage),
+                "acknowledged": report.acknowledged,
+                "targeted": report.targeted,
+                "waitsFor": report.waits.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let holdings: Vec<Value> = evidence
+        .holdings
+        .iter()
+        .map(|(participant, holding)| {
+            let names = |roots: &std::collections::BTreeSet<_>| -> Vec<String> {
+                roots.iter().map(ToString::to_string).collect()
+            };
+            match holding {
+                Holding::Unknown => json!({ "participant": participant.to_string(), "known": false }),
+                Holding::Known { trusts, may_trust, may_show, connected_with } => json!({
+                    "participant": participant.to_string(),
+                    "known": true,
+                    "trusts": names(trusts),
+                    "mayTrust": names(may_trust),
+                    "mayShow": names(may_show),
+                    "connectedWith": names(connected_with),
+                }),
+            }
+        })
+        .collect();
+    json!({
+        "signing": plan.record.signing.as_ref().map(ToString::to_string),
+        "trusted": plan.record.trusted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "complete": plan.is_complete(),
+        "roles": plan.roles.as_ref().err().map(ToString::to_string),
+        "roots": reports,
+        "participants": holdings,
+    })
+}
+
+/// The page `/debug/certificates`: every leaf that the store keeps.
+pub(super) fn certificates(store: &CertificateStore, bundles: &Bundles) -> Value {
+    store.status().iter().map(|status| certificate(status, bundles)).collect()
+}
+
+fn certificate(status: &CertificateStatus, bundles: &Bundles) -> Value {
+    let kind = match &status.identity {
+        PeerIdentity::Workload(_) => "workload",
+        PeerIdentity::Proxy(_) => "proxy",
+        PeerIdentity::ControlPlane(_) => "controlPlane",
+    };
+    let leaf = status.leaf.as_ref().map(|leaf| {
+        json!({
+            "serial": leaf.serial,
+            "issuedAt": time(leaf.issued_at),
+            "notAfter": time(leaf.not_after),
+            "renewAt": time(leaf.renew_at),
+            "root": names_of(&leaf.roots, bundles).first().map(ToString::to_string),
+        })
+    });
+    let failure = status.failure.as_ref().map(|failure| {
+        json!({
+            "reason": failure.error.reason(),
+            "message": failure.error.to_string(),
+            "failures": failure.failures,
+            "retryAt": failure.retry_at.and_then(time),
+        })
+    });
+    json!({ "identity": status.identity.uri(), "kind": kind, "leaf": leaf, "failure": failure })
+}

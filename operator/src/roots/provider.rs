@@ -1,0 +1,191 @@
+//! From `spec.provider` to an issuer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use osm_api::{
+    MeshRootCertificateProvider, MeshRootCertificateReason as Reason, Provider, TresorProvider, VaultProvider,
+};
+use osm_issuer::vault::{VaultAuth, VaultConfig, VaultProtocol};
+use osm_issuer::{
+    Advice, ControlPlaneIdentity, IssueError, IssuerConfig, LeafKeyAlgorithm, NamedIssuer, TrustBundle, tresor,
+};
+use time::OffsetDateTime;
+
+use super::secrets::Secrets;
+
+/// How soon what failed is tried again when nothing says otherwise.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// How long a provider may take to say who it is.
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Where a pod finds the token of its ServiceAccount.
+const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// Why a root cannot be used, and when to look again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RootProblem {
+    pub(super) reason: &'static str,
+    /// The field of the MeshRootCertificate.
+    pub(super) field: String,
+    pub(super) message: String,
+    pub(super) remedy: String,
+    pub(super) retry: Duration,
+}
+
+impl RootProblem {
+    pub(super) fn new(reason: Reason, field: &str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (message, remedy) = (message.into(), remedy.into());
+        Self { reason: reason.as_str(), field: field.to_owned(), message, remedy, retry: TRY_AGAIN }
+    }
+
+    /// Something outside the object's author's reach.
+    pub(super) fn local(field: &str, message: &str) -> Self {
+        Self::new(Reason::ProviderUnavailable, field, message, "it is tried again; see the control plane's log")
+    }
+
+    pub(super) fn of_issuer(field: &str, error: &IssueError) -> Self {
+        let (reason, remedy) = match error {
+            IssueError::UnusableAuthority { .. } => (Reason::InvalidSecret, "replace the certificate and key"),
+            IssueError::Unreachable { .. } => {
+                (Reason::ProviderUnavailable, "make the provider reachable; it is tried again")
+            }
+            IssueError::Refused { .. } | IssueError::Misconfigured { .. } => {
+                (Reason::ProviderRefused, "set the provider up as the message says; it is tried again")
+            }
+            _ => (Reason::ProviderUnavailable, "it is tried again; see the control plane's log"),
+        };
+        let retry = match error.advice() {
+            Advice::RetryAfter(wait) => wait.clamp(Duration::from_secs(1), Duration::from_secs(300)),
+            Advice::WaitForOperator | Advice::GiveUp => TRY_AGAIN,
+        };
+        Self { retry, ..Self::new(reason, field, error.to_string(), remedy) }
+    }
+}
+
+/// An issuer that can be used.
+#[derive(Debug, Clone)]
+pub(crate) struct Built {
+    pub(super) issuer: NamedIssuer,
+    /// Its own roots.
+    pub(super) bundle: TrustBundle,
+    /// Whether it can sign: one of which only the certificates are known cannot.
+    pub(super) signs: bool,
+    pub(super) not_before: OffsetDateTime,
+    pub(super) not_after: OffsetDateTime,
+}
+
+impl Built {
+    pub(super) fn new(issuer: NamedIssuer, bundle: TrustBundle, signs: bool) -> Option<Self> {
+        let (not_before, not_after) = bundle.validity()?;
+        Some(Self { issuer, bundle, signs, not_before, not_after })
+    }
+}
+
+/// Makes issuers.
+#[derive(Debug, Clone)]
+pub(crate) struct Factory {
+    /// Where the Secrets are.
+    pub(crate) secrets: Secrets,
+    /// Whom remote providers are asked about on trial.
+    pub(crate) control_plane: ControlPlaneIdentity,
+}
+
+impl Factory {
+    /// Finds Secrets in the state folder of a control plane without a cluster.
+    pub(crate) fn in_folder(state: &Path, control_plane: ControlPlaneIdentity) -> Self {
+        Self { secrets: Secrets::Folder(state.join("secrets")), control_plane }
+    }
+
+    /// The issuer of a provider, seen to be able to sign.
+    pub(super) async fn build(
+        &self,
+        provider: &MeshRootCertificateProvider,
+        now: OffsetDateTime,
+    ) -> Result<Built, RootProblem> {
+        let provider = provider.provider().map_err(|error| {
+            RootProblem::new(Reason::InvalidProvider, "spec.provider", error.to_string(), "set exactly one provider")
+        })?;
+        let (field, config) = match provider {
+            Provider::Tresor(tresor) => self.tresor(tresor, now).await?,
+            Provider::Vault(vault) => self.vault(vault).await?,
+            Provider::AzureKeyVault(_) => return Err(unsupported("spec.provider.azureKeyVault")),
+            Provider::CertManager(_) => return Err(unsupported("spec.provider.certManager")),
+        };
+        let issuer = config.build(now).map_err(|error| RootProblem::of_issuer(field, &error))?;
+        let looked = async {
+            let health = issuer.issuer.probe(now).await?;
+            Ok::<_, IssueError>((issuer.issuer.trust_bundle().await?, health))
+        };
+        let (bundle, health) = tokio::time::timeout(PROVIDER_TIMEOUT, looked)
+            .await
+            .map_err(|_| RootProblem::local(field, "the provider did not answer in time"))?
+            .map_err(|error| RootProblem::of_issuer(field, &error))?;
+        let malformed = || RootProblem::local(field, "the provider's root certificate cannot be read");
+        let mut built = Built::new(issuer, bundle, true).ok_or_else(malformed)?;
+        built.not_after = built.not_after.min(health.not_after);
+        Ok(built)
+    }
+
+    async fn tresor(
+        &self,
+        tresor: &TresorProvider,
+        now: OffsetDateTime,
+    ) -> Result<(&'static str, IssuerConfig), RootProblem> {
+        const FIELD: &str = "spec.provider.tresor.ca.secretRef";
+        let secret = &tresor.ca.secret_ref;
+        let material = self.secrets.authority(FIELD, &secret.namespace, &secret.name, now).await?;
+        let origin = self.secrets.blame(&secret.namespace, &secret.name);
+        Ok((FIELD, IssuerConfig::Tresor(tresor::TresorConfig { material, origin })))
+    }
+
+    async fn vault(&self, vault: &VaultProvider) -> Result<(&'static str, IssuerConfig), RootProblem> {
+        const FIELD: &str = "spec.provider.vault";
+        let auth = match (&vault.token, &vault.kubernetes_auth) {
+            (Some(token), _) => {
+                let reference = &token.secret_key_ref;
+                let token = self.secrets.value("spec.provider.vault.token.secretKeyRef", reference).await?;
+                VaultAuth::Token { token, origin: self.secrets.blame(&reference.namespace, &reference.name) }
+            }
+            (None, Some(login)) => VaultAuth::Kubernetes {
+                mount: login.mount_path().to_owned(),
+                role: login.role.clone(),
+                service_account_token: SERVICE_ACCOUNT_TOKEN.into(),
+            },
+            (None, None) => {
+                let message = "there is no way to log in";
+                return Err(RootProblem::new(Reason::InvalidProvider, FIELD, message, "set token or kubernetesAuth"));
+            }
+        };
+        let protocol = match vault.protocol {
+            osm_api::VaultProtocol::Http => VaultProtocol::PlainHttp,
+            osm_api::VaultProtocol::Https => {
+                let ca_pem = match &vault.server_ca {
+                    Some(ca) => {
+                        let field = "spec.provider.vault.serverCa.secretKeyRef";
+                        Some(self.secrets.value(field, &ca.secret_key_ref).await?.expose_credential().to_owned())
+                    }
+                    None => None,
+                };
+                VaultProtocol::Https { ca_pem }
+            }
+        };
+        let config = VaultConfig {
+            host: vault.host.clone(),
+            port: vault.port.get(),
+            protocol,
+            namespace: vault.namespace.clone(),
+            mount: vault.mount_path().to_owned(),
+            role: vault.role.clone(),
+            auth,
+            timeout: VaultConfig::DEFAULT_TIMEOUT,
+            control_plane: self.control_plane.clone(),
+            leaf_key: LeafKeyAlgorithm::default(),
+        };
+        Ok((FIELD, IssuerConfig::Vault(config)))
+    }
+}
+
+fn unsupported(field: &str) -> RootProblem {
+    let message = "this build does not know the provider";
+    RootProblem::new(Reason::InvalidProvider, field, message, "use a build with it, or another provider")
+}

@@ -1,0 +1,208 @@
+//! Connected proxies: what each holds, who is missing, and who has to come back with another certificate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use osm_issuer::rotation::{Absent, Evidence, Holding, Participant, Record, RootName, Roots, Standing};
+use osm_model::Identity;
+use osm_xds::{Epoch, ProxyName, Server, StreamId, StreamProgress, TypeUrl};
+use time::OffsetDateTime;
+
+use super::deliveries::{Bundles, Deliveries};
+
+/// How long a stream is given to ask for secrets: one that has not by then has none, and needs none.
+const ASKS_WITHIN: Duration = Duration::from_secs(5);
+/// How long a proxy is given to take up a new certificate before it is asked to connect again.
+const FIRST_RECONNECT: Duration = Duration::from_millis(500);
+/// Longest time between two requests to connect again.
+const LAST_RECONNECT: Duration = Duration::from_secs(60);
+/// Most names of proxies that are missing.
+const MAX_NAMES: usize = 5;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Watched {
+    streams: BTreeMap<StreamId, Seen>,
+    /// Proxies that are connected, or were, with the last time they were seen.
+    proxies: BTreeMap<ProxyName, OffsetDateTime>,
+    connected: usize,
+    /// How many were connected before this process, and until when they are expected.
+    before: (usize, OffsetDateTime),
+    oldest_acknowledged: Option<Epoch>,
+    settled: bool,
+    reconnects: BTreeMap<ProxyName, Reconnect>,
+    connected_with: BTreeMap<ProxyName, BTreeSet<RootName>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    since: Instant,
+    connected_with: BTreeSet<RootName>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reconnect {
+    at: Instant,
+    wait: Duration,
+}
+
+impl Watched {
+    /// Nobody is known; `expected` proxies were connected before, and are waited for until then.
+    pub(super) fn new(expected: usize, until: OffsetDateTime) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            proxies: BTreeMap::new(),
+            connected: 0,
+            before: (expected, until),
+            oldest_acknowledged: None,
+            settled: false,
+            reconnects: BTreeMap::new(),
+            connected_with: BTreeMap::new(),
+        }
+    }
+
+    /// This process among the participants.
+    pub(super) fn control_plane() -> Participant {
+        Participant::ControlPlane("(this replica)".into())
+    }
+
+    /// What all connected proxies hold.
+    pub(super) fn evidence(
+        &mut self,
+        server: &Server,
+        deliveries: &Deliveries,
+        bundles: &Bundles,
+        record: &Record,
+        now: OffsetDateTime,
+    ) -> Evidence {
+        let open = server.progress_of(&TypeUrl::Secret);
+        let mut streams = BTreeMap::new();
+        let mut holdings: BTreeMap<Participant, Holding> = BTreeMap::new();
+        let mut connected_with: BTreeMap<ProxyName, BTreeSet<RootName>> = BTreeMap::new();
+        self.oldest_acknowledged = open.iter().filter_map(|stream| stream.acknowledged).min();
+        for stream in &open {
+            let id = stream.identity.stream;
+            let fresh = || Seen { since: Instant::now(), connected_with: BTreeSet::new() };
+            let mut seen = self.streams.remove(&id).unwrap_or_else(fresh);
+            if seen.connected_with.is_empty() {
+                seen.connected_with = roots_of(stream, bundles, now);
+            }
+            let admission = &stream.identity.admission;
+            let holding = match workload_of(admission.key.as_str()) {
+                Some(_) if !stream.subscribed && seen.since.elapsed() >= ASKS_WITHIN => {
+                    Holding::settled(record.trusted.clone(), BTreeSet::new())
+                }
+                Some(workload) if stream.subscribed => deliveries.holding(&workload, stream.acknowledged, bundles),
+                _ => Holding::Unknown,
+            };
+            let holding = with_connection(holding, &seen.connected_with);
+            connected_with.entry(admission.proxy.clone()).or_default().extend(seen.connected_with.iter().cloned());
+            let participant = Participant::Proxy(Arc::from(admission.proxy.as_str()));
+            let both = match holdings.remove(&participant) {
+                Some(other) => joined(other, holding),
+                None => holding,
+            };
+            holdings.insert(participant, both);
+            self.proxies.insert(admission.proxy.clone(), now);
+            streams.insert(id, seen);
+        }
+        self.streams = streams;
+        self.connected = holdings.len();
+        self.settled = holdings.values().all(|holding| *holding != Holding::Unknown);
+        self.connected_with = connected_with;
+        Evidence { holdings, ..Evidence::default() }
+    }
+
+    /// Who was connected within `grace`, or before this process, and is not. Ask after [`Watched::evidence`].
+    pub(super) fn absent(&mut self, now: OffsetDateTime, grace: Duration) -> Option<Absent> {
+        self.proxies.retain(|_, last| *last + grace > now);
+        let missing: Vec<(&ProxyName, OffsetDateTime)> =
+            self.proxies.iter().filter(|(_, last)| **last < now).map(|(name, last)| (name, *last + grace)).collect();
+        let (before, until_before) = self.before;
+        if before <= self.connected || until_before <= now {
+            self.before = (0, until_before);
+        }
+        let not_back = self.before.0.saturating_sub(self.connected);
+        let until = missing.iter().map(|(_, until)| *until).max();
+        let until = until.max((not_back > 0).then_some(until_before))?;
+        let names = missing.iter().take(MAX_NAMES).map(|(name, _)| Arc::from(name.as_str())).collect();
+        Some(Absent { count: missing.len().max(not_back), names, until })
+    }
+
+    /// How many proxies a process that takes over has to expect.
+    pub(super) fn expected(&self) -> usize {
+        self.connected.max(self.before.0)
+    }
+
+    /// Up to where every stream has acknowledged everything.
+    pub(super) fn oldest_acknowledged(&self) -> Option<Epoch> {
+        self.oldest_acknowledged
+    }
+
+    /// Whether nothing is under way that would be seen by looking again soon.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled && self.reconnects.is_empty()
+    }
+
+    /// Asks proxies to connect again whose connection was made with a certificate of a root that is to go.
+    pub(super) fn reconnect(&mut self, server: &Server, record: &Record, wanted: &Roots, now: Instant) {
+        let goes = |root: &RootName| {
+            let unwanted = wanted.get(root).is_none_or(|root| {
+                root.standing == Standing::Compromised || root.role == osm_issuer::rotation::Role::Inactive
+            });
+            unwanted && record.signing.as_ref() != Some(root)
+        };
+        let concerned: BTreeSet<&ProxyName> =
+            self.connected_with.iter().filter(|(_, roots)| roots.iter().any(goes)).map(|(proxy, _)| proxy).collect();
+        self.reconnects.retain(|proxy, _| concerned.contains(proxy));
+        for proxy in concerned {
+            let first = Reconnect { at: now + FIRST_RECONNECT, wait: FIRST_RECONNECT };
+            let next = self.reconnects.entry(proxy.clone()).or_insert(first);
+            if next.at <= now {
+                next.wait = (next.wait * 2).min(LAST_RECONNECT);
+                next.at = now + next.wait;
+                tracing::debug!(%proxy, "asked to connect again: its certificate is of a root that is to go");
+                server.reconnect(proxy);
+            }
+        }
+    }
+}
+
+/// The roots that verify the certificate that a stream was opened with.
+fn roots_of(stream: &StreamProgress, bundles: &Bundles, now: OffsetDateTime) -> BTreeSet<RootName> {
+    let verifies = bundles.iter().filter(|(_, bundle)| bundle.verifies(&stream.certificates, now));
+    verifies.map(|(name, _)| name.clone()).collect()
+}
+
+fn with_connection(holding: Holding, roots: &BTreeSet<RootName>) -> Holding {
+    match holding {
+        Holding::Unknown => Holding::Unknown,
+        Holding::Known { trusts, may_trust, may_show, .. } => {
+            Holding::Known { trusts, may_trust, may_show, connected_with: roots.clone() }
+        }
+    }
+}
+
+/// What a proxy holds that has two streams, as while it reconnects.
+fn joined(one: Holding, other: Holding) -> Holding {
+    let both = |one: &BTreeSet<RootName>, other: &BTreeSet<RootName>| one.union(other).cloned().collect();
+    match (one, other) {
+        (
+            Holding::Known { trusts, may_trust, may_show, connected_with },
+            Holding::Known { trusts: trusts_2, may_trust: may_trust_2, may_show: shown_2, connected_with: with_2 },
+        ) => Holding::Known {
+            trusts: trusts.intersection(&trusts_2).cloned().collect(),
+            may_trust: both(&may_trust, &may_trust_2),
+            may_show: both(&may_show, &shown_2),
+            connected_with: both(&connected_with, &with_2),
+        },
+        _ => Holding::Unknown,
+    }
+}
+
+/// The workload of a proxy, from the key of its snapshot.
+fn workload_of(key: &str) -> Option<Identity> {
+    let (namespace, service_account) = key.split_once('/')?;
+    Identity::new(namespace, service_account).ok()
+}

@@ -1,0 +1,13 @@
+//! The control plane against a real API server: what it writes, when, and what it does when things go away.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+
+#[path = "api_server/outages.rs"]
+mod outages;
+#[path = "api_server/replicas.rs"]
+mod replicas;
+#[path = "api_server/sources.rs"]
+mod sources;
+#[path = "api_server/status.rs"]
+mod status;
+#[path = "api_server/world.rs"]
+mod world;
