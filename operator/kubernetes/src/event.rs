@@ -59,6 +59,24 @@ pub struct RecordedEvent {
     pub note: String,
 }
 
+/// How much is written about one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventLimits {
+    /// Writes in a row.
+    pub burst: u32,
+    /// How long it takes until there may be one more.
+    pub refill: Duration,
+    /// How often the count of an event that repeats is written at the most.
+    pub count_every: Duration,
+}
+
+impl Default for EventLimits {
+    /// Three, then one each half minute; counts each minute.
+    fn default() -> Self {
+        Self { burst: 3, refill: Duration::from_secs(30), count_every: Duration::from_secs(60) }
+    }
+}
+
 /// Records events, in the background and within limits: of each object a few a minute, however often it fails. What repeats is
 /// counted in the series of the first. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -70,8 +88,13 @@ impl EventRecorder {
     /// A recorder that writes as `instance`, the name of this replica. Must be called within a tokio runtime; stops with its last
     /// handle.
     pub fn new(client: Client, stored: StoredObjects, instance: String) -> Self {
+        Self::with_limits(client, stored, instance, EventLimits::default())
+    }
+
+    /// As [`EventRecorder::new`], within other limits.
+    pub fn with_limits(client: Client, stored: StoredObjects, instance: String, limits: EventLimits) -> Self {
         let (events, receiver) = mpsc::channel(WAITING);
-        let recording = Recording { client, stored, instance, series: Series::default() };
+        let recording = Recording { client, stored, instance, series: Series::new(limits) };
         tokio::spawn(recording.run(receiver));
         Self { events }
     }

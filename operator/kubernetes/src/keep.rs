@@ -29,7 +29,7 @@ pub(crate) enum Keep {
     /// All of it.
     All,
     /// These members of an object.
-    Fields(Vec<(&'static str, Keep)>),
+    Fields(Vec<(&'static str, Self)>),
     /// The members of an object whose name this accepts.
     Entries(fn(&str) -> bool),
 }

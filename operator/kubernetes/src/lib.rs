@@ -33,7 +33,7 @@ mod writer;
 
 pub use client::{client, missing_crds};
 pub use error::RequestError;
-pub use event::{EventRecorder, EventType, RecordedEvent};
+pub use event::{EventLimits, EventRecorder, EventType, RecordedEvent};
 pub use lease::{Leadership, Lease, LeaseOptions, LeaseTiming};
 pub use mesh_claim::{MeshClaim, mesh_claims};
 pub use rbac::{PolicyRule, RuleNames, Rules, rules};

@@ -45,13 +45,20 @@ pub struct Rules {
     pub cluster: Vec<PolicyRule>,
     /// Of the Role in the control-plane namespace.
     pub control_plane_namespace: Vec<PolicyRule>,
+    /// Added to that Role where cert-manager signs.
+    pub cert_manager: Vec<PolicyRule>,
 }
 
 /// The rights that this crate's requests need: of every kind of the list those that follow from its ownership, and the fixed rest.
 ///
 /// Discovery, which [`missing_crds`](crate::missing_crds) uses, is open to every authenticated client.
 pub fn rules(names: &RuleNames) -> Rules {
-    Rules { cluster: cluster(names), control_plane_namespace: control_plane_namespace(names) }
+    Rules {
+        cluster: cluster(names),
+        control_plane_namespace: control_plane_namespace(names),
+        // A request is made, read until it is answered, and taken away.
+        cert_manager: vec![rule("cert-manager.io", &["certificaterequests"], &["create", "get", "delete"])],
+    }
 }
 
 fn cluster(names: &RuleNames) -> Vec<PolicyRule> {
@@ -182,7 +189,7 @@ mod tests {
     #[test]
     fn nothing_is_granted_by_a_wildcard_or_by_a_name_that_is_missing() {
         let all = rules(&names());
-        for rule in all.cluster.iter().chain(&all.control_plane_namespace) {
+        for rule in all.cluster.iter().chain(&all.control_plane_namespace).chain(&all.cert_manager) {
             for text in rule.api_groups.iter().chain(&rule.resources).chain(&rule.verbs) {
                 assert!(!text.contains('*'), "{rule:?}");
             }

@@ -48,6 +48,7 @@ pub(crate) async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<V
 }
 
 /// A request could not be made: a name that does not fit into a URL.
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 pub(crate) fn unusable(error: kube::core::request::Error) -> RequestError {
     RequestError::Invalid(error.to_string())
 }

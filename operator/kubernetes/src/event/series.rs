@@ -7,14 +7,7 @@ use osm_api::ObjectRef;
 use osm_api::k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::RecordedEvent;
-
-/// Writes about one object in a row, and how long it takes until there may be one more.
-const BURST: u32 = 3;
-const REFILL: Duration = Duration::from_secs(30);
-
-/// How often the count of a series is written at the most.
-const COUNT_EVERY: Duration = Duration::from_secs(60);
+use super::{EventLimits, RecordedEvent};
 
 /// How long an event goes on being counted after it was last seen. Afterwards it is a new one.
 const SERIES_LASTS: Duration = Duration::from_secs(360);
@@ -28,6 +21,7 @@ const MOST_OBJECTS: usize = 4_096;
 /// The events of all objects.
 #[derive(Debug, Default)]
 pub(super) struct Series {
+    limits: EventLimits,
     objects: BTreeMap<ObjectRef, OfObject>,
     names: u64,
 }
@@ -83,10 +77,15 @@ impl Write {
 }
 
 impl Series {
+    /// No events yet.
+    pub(super) fn new(limits: EventLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// An event has happened. Gives what is to be written at once.
     pub(super) fn record(&mut self, event: RecordedEvent, now: Instant, time: Timestamp) -> Option<Write> {
         self.make_room(&event.object, now);
-        let of_object = self.objects.entry(event.object.clone()).or_insert_with(|| OfObject::new(now));
+        let of_object = self.objects.entry(event.object.clone()).or_insert_with(|| OfObject::new(self.limits, now));
         of_object.last_seen = now;
         of_object.series.retain(|one| now.duration_since(one.last_seen) < SERIES_LASTS);
         if let Some(one) = of_object.series.iter_mut().find(|one| one.event == event) {
@@ -95,7 +94,7 @@ impl Series {
             of_object.pending = None;
             return None;
         }
-        if !of_object.allowance.take(now) {
+        if !of_object.allowance.take(self.limits, now) {
             of_object.pending = Some((event, time));
             return None;
         }
@@ -108,7 +107,7 @@ impl Series {
         let mut writes = Vec::new();
         for of_object in self.objects.values_mut() {
             if of_object.pending.is_some()
-                && of_object.allowance.take(now)
+                && of_object.allowance.take(self.limits, now)
                 && let Some((event, time)) = of_object.pending.take()
             {
                 self.names += 1;
@@ -116,7 +115,7 @@ impl Series {
             }
             let OfObject { series, allowance, .. } = of_object;
             for one in series.iter_mut().filter(|one| one.count > one.counted) {
-                if now >= one.last_written + COUNT_EVERY && allowance.take(now) {
+                if now >= one.last_written + self.limits.count_every && allowance.take(self.limits, now) {
                     (one.counted, one.last_written) = (one.count, now);
                     let (event, name) = (one.event.clone(), one.name.clone());
                     writes.push(Write::Again { event, name, count: one.count, last: one.last });
@@ -128,7 +127,7 @@ impl Series {
 
     /// When [`Series::due`] will have something.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.objects.values().filter_map(OfObject::next_due).min()
+        self.objects.values().filter_map(|of_object| of_object.next_due(self.limits)).min()
     }
 
     /// A write failed. With `gone` the event that was to be counted is not there any more.
@@ -157,8 +156,8 @@ impl Series {
 }
 
 impl OfObject {
-    fn new(now: Instant) -> Self {
-        let allowance = Allowance { left: BURST, since: now };
+    fn new(limits: EventLimits, now: Instant) -> Self {
+        let allowance = Allowance { left: limits.burst, since: now };
         Self { allowance, series: Vec::new(), pending: None, last_seen: now }
     }
 
@@ -181,21 +180,22 @@ impl OfObject {
         Write::New { event, name, time }
     }
 
-    fn next_due(&self) -> Option<Instant> {
-        let counts = self.series.iter().filter(|one| one.count > one.counted).map(|one| one.last_written + COUNT_EVERY);
-        let counts = counts.min().map(|due| due.max(self.allowance.next()));
-        let pending = self.pending.as_ref().map(|_| self.allowance.next());
+    fn next_due(&self, limits: EventLimits) -> Option<Instant> {
+        let counts =
+            self.series.iter().filter(|one| one.count > one.counted).map(|one| one.last_written + limits.count_every);
+        let counts = counts.min().map(|due| due.max(self.allowance.next(limits)));
+        let pending = self.pending.as_ref().map(|_| self.allowance.next(limits));
         counts.into_iter().chain(pending).min()
     }
 }
 
 impl Allowance {
-    fn take(&mut self, now: Instant) -> bool {
-        while self.left < BURST && now >= self.since + REFILL {
+    fn take(&mut self, limits: EventLimits, now: Instant) -> bool {
+        while self.left < limits.burst && now >= self.since + limits.refill {
             self.left += 1;
-            self.since += REFILL;
+            self.since += limits.refill;
         }
-        if self.left == BURST {
+        if self.left == limits.burst {
             self.since = now;
         }
         let any = self.left > 0;
@@ -204,8 +204,8 @@ impl Allowance {
     }
 
     /// When there is one at the latest.
-    fn next(&self) -> Instant {
-        if self.left > 0 { self.since } else { self.since + REFILL }
+    fn next(&self, limits: EventLimits) -> Instant {
+        if self.left > 0 { self.since } else { self.since + limits.refill }
     }
 }
 
@@ -234,9 +234,9 @@ mod tests {
             let now = now + Duration::from_millis(100) * second;
             assert_eq!(series.record(event("Bad", "is bad"), now, time(second.into())), None);
         }
-        assert_eq!(series.next_due(), Some(now + COUNT_EVERY));
-        assert_eq!(series.due(now + COUNT_EVERY - Duration::from_secs(1)), []);
-        let again = series.due(now + COUNT_EVERY);
+        assert_eq!(series.next_due(), Some(now + EventLimits::default().count_every));
+        assert_eq!(series.due(now + EventLimits::default().count_every - Duration::from_secs(1)), []);
+        let again = series.due(now + EventLimits::default().count_every);
         let expected =
             Write::Again { event: event("Bad", "is bad"), name: first.name().into(), count: 600, last: time(599) };
         assert_eq!(again, [expected]);
@@ -271,7 +271,7 @@ mod tests {
         }
         assert_eq!(series.record(event("Worst", ""), now, time(0)), None);
         assert_eq!(series.record(event("Good", ""), now, time(0)), None);
-        let later = now + REFILL * 10;
+        let later = now + EventLimits::default().refill * 10;
         assert!(series.due(later).iter().all(|write| write.event().reason == "Good"));
     }
 
@@ -300,7 +300,7 @@ mod tests {
         assert!(series.objects.len() <= MOST_OBJECTS);
         let mut later = now;
         for number in 0..100 {
-            later += REFILL;
+            later += EventLimits::default().refill;
             series.record(event("Bad", &number.to_string()), later, time(0));
         }
         assert!(series.objects.values().all(|of_object| of_object.series.len() <= MOST_SERIES));

@@ -15,8 +15,11 @@ use crate::target::Target;
 
 type Objects = BTreeMap<ObjectRef, Object>;
 
+/// A resource: layer and delivery, name, bytes.
+type Given = (String, String, Vec<u8>);
+
 /// Everything that a mesh gives out: resources by layer, and what is said of objects.
-fn outcome(objects: &Objects) -> (Vec<(String, String, Vec<u8>)>, Vec<String>) {
+fn outcome(objects: &Objects) -> (Vec<Given>, Vec<String>) {
     let mut engine = MeshEngine::new(Options {
         mesh_name: "osm".into(),
         control_plane_namespace: "osm-system".into(),
