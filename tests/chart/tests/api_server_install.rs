@@ -13,6 +13,8 @@ use osm_cluster::{ApiServer, Kubectl, KubernetesVersion};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "osm-system";
+/// Definitions are taken over one by one; afterwards the API server does not write them any more.
+const ESTABLISHED: [&str; 5] = ["wait", "--for=condition=Established", "--timeout=120s", "crd", "--all"];
 
 fn path(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
@@ -58,8 +60,7 @@ impl Cluster {
     async fn install_crds(&self) -> Result<()> {
         let chart = path(&Repository::this().crds_chart());
         self.helm(&["install", "osm-operator-crds", &chart, "--namespace", NAMESPACE, "--wait=false"]).await?;
-        let arguments = ["wait", "--for=condition=Established", "--timeout=120s", "crd", "--all"];
-        self.kubectl().output(&arguments).await.map(drop)
+        self.kubectl().output(&ESTABLISHED).await.map(drop)
     }
 
     /// `helm VERB osm-operator CHART` in the control plane's namespace.
@@ -76,17 +77,32 @@ impl Cluster {
         Ok(serde_json::from_str(&self.kubectl().output(&all).await?)?)
     }
 
-    /// Every object that can be listed, of all groups and namespaces, with its version.
+    /// Every object that can be listed, of all groups and namespaces, with its version; but for what the API server makes for
+    /// itself whenever it comes to it.
     async fn inventory(&self) -> Result<BTreeMap<ObjectName, String>> {
         let kinds = self.kubectl().output(&["api-resources", "--verbs=list", "--output=name"]).await?;
-        // Events and Leases come and go with the API server itself.
-        let passing = ["events", "events.events.k8s.io", "leases.coordination.k8s.io"];
+        let passing = ["componentstatuses", "events", "events.events.k8s.io", "leases.coordination.k8s.io"];
         let kinds: Vec<_> = kinds.lines().map(str::trim).filter(|kind| !passing.contains(kind)).collect();
         ensure!(kinds.len() > 30, "kinds are listed: {kinds:?}");
         let list = self.get(&["--all-namespaces", &kinds.join(",")]).await?;
         let items = list["items"].as_array().context("a list")?;
         let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-        Ok(items.iter().map(|object| (ObjectName::of(object), version(object))).collect())
+        let items = items.iter().filter(|object| !is_of_the_api_server(object));
+        Ok(items.map(|object| (ObjectName::of(object), version(object))).collect())
+    }
+}
+
+/// Whether the API server keeps the object for itself.
+fn is_of_the_api_server(object: &Value) -> bool {
+    if object["metadata"]["labels"]["app.kubernetes.io/name"] == "openservicemesh.io" {
+        return false;
+    }
+    let name = ObjectName::of(object);
+    match name.kind.as_str() {
+        "FlowSchema" | "PriorityLevelConfiguration" | "ServiceCIDR" => true,
+        "APIService" => !object["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"].is_null(),
+        "IPAddress" => object["spec"]["parentRef"]["name"] == "kubernetes",
+        _ => ["default", "kube-node-lease", "kube-public", "kube-system"].contains(&name.namespace.as_str()),
     }
 }
 
@@ -213,34 +229,35 @@ async fn wait_until_only(cluster: &Cluster, pristine: &BTreeMap<ObjectName, Stri
     }
 }
 
-const HOOKS: [(&str, &str, usize); 2] = [
-    ("mutatingwebhookconfiguration", "osm-webhook-osm", 1),
-    ("validatingwebhookconfiguration", "osm-validator-mesh-osm", 2),
-];
+const HOOKS: [(&str, &str); 2] =
+    [("mutatingwebhookconfiguration", "osm-webhook-osm"), ("validatingwebhookconfiguration", "osm-validator-mesh-osm")];
 
-/// As the control plane does: a patch of `caBundle` and of nothing else.
+/// As the control plane does: `caBundle` and nothing else, applied server-side.
 async fn add_bundle(cluster: &Cluster) -> Result<()> {
     let bundle = STANDARD.encode(cluster.server.ca_pem());
-    for (kind, name, hooks) in HOOKS {
-        let patch: Vec<_> = (0..hooks)
-            .map(|hook| json!({ "op": "add", "path": format!("/webhooks/{hook}/clientConfig/caBundle"), "value": bundle }))
-            .collect();
-        let patch = Value::from(patch).to_string();
-        let arguments = ["patch", kind, name, "--type=json", "--field-manager=osm-operator", "--patch", &patch];
-        cluster.kubectl().output(&arguments).await?;
+    let apply = ["apply", "--server-side", "--field-manager=osm-operator", "--filename=-"];
+    for (kind, name) in HOOKS {
+        let stored = cluster.get(&[kind, name]).await?;
+        let hooks = stored["webhooks"].as_array().context("webhooks")?.iter();
+        let hooks = hooks.map(|hook| json!({ "name": hook["name"], "clientConfig": { "caBundle": bundle } }));
+        let object = json!({
+            "apiVersion": stored["apiVersion"],
+            "kind": stored["kind"],
+            "metadata": { "name": name },
+            "webhooks": hooks.collect::<Vec<_>>(),
+        });
+        let output = cluster.kubectl().run_with_input(&apply, &object.to_string()).await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
 }
 
 async fn assert_bundle(cluster: &Cluster) -> Result<()> {
-    for (kind, name, hooks) in HOOKS {
+    let bundle = STANDARD.encode(cluster.server.ca_pem());
+    for (kind, name) in HOOKS {
         let object = cluster.get(&[kind, name]).await?;
-        for hook in 0..hooks {
-            let bundle = &object["webhooks"][hook]["clientConfig"]["caBundle"];
-            ensure!(
-                *bundle == STANDARD.encode(cluster.server.ca_pem()),
-                "{name} keeps the bundle of the control plane"
-            );
+        for hook in object["webhooks"].as_array().context("webhooks")? {
+            ensure!(hook["clientConfig"]["caBundle"] == bundle, "{name} keeps the bundle of the control plane");
         }
     }
     Ok(())
@@ -302,7 +319,9 @@ async fn kustomize_installs_at_once_and_helm_takes_it_over() -> Result<()> {
     let folder = path(&Repository::this().config("default"));
     let apply = ["apply", "--server-side", "--kustomize", &folder];
     cluster.kubectl().output(&apply).await?;
+    cluster.kubectl().output(&ESTABLISHED).await?;
     pod_is_admitted(&cluster).await?;
+    add_bundle(&cluster).await?;
     let before = cluster.inventory().await?;
     cluster.kubectl().output(&apply).await?;
     assert_eq!(cluster.inventory().await?, before, "applied again, it changes nothing");
@@ -392,5 +411,69 @@ async fn the_control_plane_may_do_its_work_and_no_more() -> Result<()> {
     for (arguments, expected) in table {
         ensure!(can(arguments).await? == expected, "{arguments:?} is not {expected}");
     }
+    Ok(())
+}
+
+/// A copy of the chart of the definitions as an earlier version would have been: MeshConfig has no such field in `spec.sidecar`.
+fn earlier_crds(folder: &Path, field: &str) -> Result<PathBuf> {
+    let chart = folder.join("osm-operator-crds");
+    let current = Repository::this().crds_chart();
+    std::fs::create_dir_all(chart.join("templates"))?;
+    for name in ["Chart.yaml", "values.yaml", "values.schema.json"] {
+        std::fs::copy(current.join(name), chart.join(name))?;
+    }
+    let metadata = std::fs::read_to_string(chart.join("Chart.yaml"))?;
+    std::fs::write(chart.join("Chart.yaml"), metadata.replace("\nversion: 0.1.0", "\nversion: 0.0.9"))?;
+    for entry in std::fs::read_dir(current.join("templates"))? {
+        let path = entry?.path();
+        std::fs::copy(&path, chart.join("templates").join(path.file_name().context("a name")?))?;
+    }
+    let template = chart.join("templates/config.openservicemesh.io_meshconfigs.yaml");
+    let text = std::fs::read_to_string(&template)?;
+    let (head, spec) = text.split_once("\nspec:\n").context("a spec")?;
+    let spec = spec.trim_end().strip_suffix("{{- end }}").context("an end")?;
+    let mut spec: Value = serde_saphyr::from_str(&format!("spec:\n{spec}"))?;
+    for version in spec["spec"]["versions"].as_array_mut().context("versions")? {
+        let sidecar = "/schema/openAPIV3Schema/properties/spec/properties/sidecar/properties";
+        if let Some(fields) = version.pointer_mut(sidecar).and_then(Value::as_object_mut) {
+            fields.remove(field);
+        }
+    }
+    std::fs::write(&template, format!("{head}\n{}{{{{- end }}}}\n", serde_saphyr::to_string(&spec)?))?;
+    Ok(chart)
+}
+
+#[tokio::test]
+async fn an_upgrade_of_the_definitions_brings_new_fields_and_keeps_objects() -> Result<()> {
+    let cluster = Cluster::start(KubernetesVersion::NEWEST).await?;
+    let folder = tempfile::tempdir()?;
+    let release = ["osm-operator-crds", "--namespace", NAMESPACE, "--wait=false"];
+    let earlier = path(&earlier_crds(folder.path(), "configResyncInterval")?);
+    cluster.helm(&[&["install", release[0], &earlier][..], &release[1..]].concat()).await?;
+    cluster.kubectl().output(&ESTABLISHED).await?;
+    let config = |sidecar: Value| {
+        json!({
+            "apiVersion": "config.openservicemesh.io/v1alpha2",
+            "kind": "MeshConfig",
+            "metadata": { "name": "osm-mesh-config", "namespace": NAMESPACE },
+            "spec": { "sidecar": sidecar },
+        })
+        .to_string()
+    };
+    cluster.kubectl().apply(&config(json!({ "logLevel": "debug" }))).await?;
+    let new = config(json!({ "logLevel": "debug", "configResyncInterval": "30s" }));
+    let refused = cluster.kubectl().apply(&new).await.unwrap_err().to_string();
+    ensure!(refused.contains("configResyncInterval"), "the earlier version does not know it: {refused}");
+
+    let current = path(&Repository::this().crds_chart());
+    cluster.helm(&[&["upgrade", release[0], &current][..], &release[1..]].concat()).await?;
+    ensure!(mesh_config(&cluster).await?["spec"]["sidecar"]["logLevel"] == "debug", "objects stay");
+    // The API server takes the new schema over when it sees it.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while let Err(error) = cluster.kubectl().apply(&new).await {
+        ensure!(tokio::time::Instant::now() < deadline, "{error}");
+        tokio::task::yield_now().await;
+    }
+    ensure!(mesh_config(&cluster).await?["spec"]["sidecar"]["configResyncInterval"] == "30s");
     Ok(())
 }

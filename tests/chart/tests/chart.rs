@@ -327,6 +327,12 @@ fn rights_have_no_wildcard_and_secrets_are_named() {
         let account = json!([{ "kind": "ServiceAccount", "name": "osm-controller", "namespace": "osm-system" }]);
         assert_eq!(binding["subjects"], account);
     }
+    assert!(!only(&without, "Role").to_string().contains("certificaterequests"));
+    for value in ["--set=osm.certificateProvider.kind=cert-manager", "--set=osm.certmanager.allow=true"] {
+        let with = operator(&[value]);
+        assert!(only(&with, "Role").to_string().contains("certificaterequests"), "{value}");
+        assert!(!only(&with, "ClusterRole").to_string().contains("certificaterequests"), "{value}");
+    }
     let named = operator(&["--set=osm.rootSecretNames={next-root}", "--set=osm.caBundleSecretName=root"]);
     let role = only(&named, "Role")["rules"].to_string();
     assert!(role.contains(r#"["root","next-root"]"#), "{role}");

@@ -33,7 +33,12 @@ pub(super) fn rules_of_roles(repository: &Repository) -> Files {
         webhook_configurations: list("<webhooks>"),
     });
     let folder = repository.operator_chart().join("files/rules");
-    [("cluster.yaml", rules.cluster), ("control-plane-namespace.yaml", rules.control_plane_namespace)]
+    let files = [
+        ("cluster.yaml", rules.cluster),
+        ("control-plane-namespace.yaml", rules.control_plane_namespace),
+        ("cert-manager.yaml", rules.cert_manager),
+    ];
+    files
         .into_iter()
         .map(|(file, rules)| (folder.join(file), format!("{HEADER}{}", rules.iter().map(yaml).collect::<String>())))
         .collect()
