@@ -140,7 +140,7 @@ impl Cluster {
     /// # Errors
     /// There is none, or something cannot be removed.
     pub fn down(name: &str) -> Result<()> {
-        state::remove(&Place::of(name)?)
+        state::remove_and_tidy(&Place::of(name)?)
     }
 
     /// The names of all clusters on this machine, dead or alive, whoever started them.
@@ -238,9 +238,10 @@ impl Cluster {
     /// As for [`load`](Self::load).
     pub fn load_image(&self, image: &Image) -> Result<()> {
         ensure!(self.tier() == Tier::Whole, "the cluster {} has no node, so it has no images", self.name());
-        let filter = format!("name=={}", image.full_reference());
-        let there = run(self.ctr().args(["images", "list", "--quiet", &filter]))?;
-        if there.trim().is_empty() { self.load(image.archive()) } else { Ok(()) }
+        let there = run(self.ctr().args(["images", "list", "--quiet"]))?;
+        // Listed with the registry that is meant when none is named.
+        let listed = format!("/{}", image.reference());
+        if there.lines().any(|line| line.ends_with(&listed)) { Ok(()) } else { self.load(image.archive()) }
     }
 
     /// The body of the answer of the API server to a GET, such as `/metrics`.
@@ -416,7 +417,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if *self.lifetime.get_mut().unwrap_or_else(PoisonError::into_inner) == Lifetime::Owned {
             // What stays is removed by the next that starts.
-            let _ = state::remove(&self.place);
+            let _ = state::remove_and_tidy(&self.place);
         }
     }
 }

@@ -185,6 +185,8 @@ impl ControlPlane {
             format!("--cluster-signing-cert-file={}", self.folder.join("ca.crt").display()),
             format!("--cluster-signing-key-file={}", self.folder.join("ca.key").display()),
             format!("--service-cluster-ip-range={}", self.service_ranges),
+            // Else it makes one on the host.
+            format!("--flex-volume-plugin-dir={}", self.folder.join("volume-plugins").display()),
             "--profiling=false".to_owned(),
         ];
         if let Some(ranges) = options.pod_ranges {

@@ -17,8 +17,6 @@ use self::content::Content;
 use crate::cache::cache_directory;
 use crate::tools::Tool;
 
-/// Where others look for images without a registry's name.
-const REGISTRY: &str = "docker.io";
 /// Who the operator and the applications are.
 const NOBODY: &str = "65532:65532";
 /// Who Envoy is in a pod, so that its own traffic can be told from the application's.
@@ -49,11 +47,6 @@ impl Image {
     /// What a container's field `image` says: `REPOSITORY:TAG`.
     pub fn reference(&self) -> &str {
         &self.reference
-    }
-
-    /// How container runtimes list it: with the name of the registry that is meant when none is named.
-    pub fn full_reference(&self) -> String {
-        format!("{REGISTRY}/{}", self.reference)
     }
 
     /// The archive.
@@ -194,7 +187,7 @@ fn build(repository: &str, content: &Content, configuration: &Configuration) -> 
     if !archive.is_file() {
         // Of this process alone, and renamed when it is whole.
         let scratch = folder.join(format!(".{name}-{tag}.{}", std::process::id()));
-        let written = archive::write(&scratch, &format!("{REGISTRY}/{reference}"), content, configuration);
+        let written = archive::write(&scratch, &reference, content, configuration);
         if let Err(error) = written {
             crate::cache::remove(&scratch)?;
             return Err(error.context(format!("writing the image {reference}")));

@@ -44,16 +44,22 @@ pub(super) fn create(name: &str) -> Result<()> {
 
 /// Removes it, with everything below it.
 pub(super) fn remove(name: &str) -> Result<()> {
-    for hierarchy in hierarchies()? {
+    let root = Path::new(ROOT);
+    // Also where only a runtime put something, such as the hierarchy of version 2 beside those of version 1.
+    let mut places = vec![root.join(name)];
+    for entry in fs::read_dir(root).with_context(|| format!("reading {ROOT}"))? {
+        places.push(entry?.path().join(name));
+    }
+    for place in places {
         // Processes that were killed leave a little later.
-        wait::blocking(wait::LIMIT, || remove_below(&hierarchy.join(name)))?;
+        wait::blocking(wait::LIMIT, || remove_below(&place))?;
     }
     Ok(())
 }
 
 fn remove_below(group: &Path) -> Result<()> {
     let entries = match fs::read_dir(group) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
         entries => entries?,
     };
     for entry in entries {

@@ -91,7 +91,7 @@ impl<'a> Configuration<'a> {
     /// containerd's own format is TOML; version 2 of it is read by containerd 1.6 and by all since.
     fn containerd(&self, pause: &Image) -> String {
         let (root, state, socket) = (self.path("containerd"), "/run/containerd", self.path("containerd.sock"));
-        let (networks, pause) = (self.path("cni"), pause.full_reference());
+        let (networks, pause) = (self.path("cni"), pause.reference());
         format!(
             r#"version = 2
 root = "{root}"

@@ -19,13 +19,13 @@ const MARK: &str = "osm-cluster-holder";
 
 /// The first process. It prepares the namespaces, and collects processes that ended.
 ///
-/// `/run`, `/var/log` and `/var/lib/cni` are the cluster's own, so what is written there goes with it. The kernel settings that a
+/// `/run`, `/var/log` and the places below `/var/lib` that programs insist on are the cluster's own, so what is written there goes with it. The kernel settings that a
 /// kubelet insists on are files of ours with the values that it wants, so it does not change the host's.
 const FIRST: &str = r#"
 set -eu
 folder=$1
 mount -t proc proc /proc
-for own in /run /var/log /var/lib/cni; do
+for own in /run /var/log /var/lib/cni /var/lib/kubelet; do
     mkdir -p "$own"
     mount -t tmpfs -o mode=755 tmpfs "$own"
 done

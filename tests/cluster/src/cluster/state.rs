@@ -16,6 +16,8 @@ use crate::tools::KubernetesVersion;
 
 /// Clusters need root, so this is writable. Not below /run, which may be small: images are unpacked here.
 const CLUSTERS: &str = "/var/lib/osm-operator/clusters";
+/// Folders on which the first process of a cluster mounts what is its own, and which are there for nothing else.
+const MOUNTED: [&str; 2] = ["/var/lib/cni", "/var/lib/kubelet"];
 /// In a cluster's folder: who owns it, and its number.
 const CLAIM: &str = "claim.json";
 const STATE: &str = "state.json";
@@ -145,6 +147,20 @@ pub(super) fn remove(place: &Place) -> Result<()> {
     }
     cgroups::remove(&cgroups::name(&place.name))?;
     cache::remove(&place.folder)
+}
+
+/// As [`remove`], and then also the empty folders on which the last cluster of the machine had mounted its own.
+pub(super) fn remove_and_tidy(place: &Place) -> Result<()> {
+    remove(place)?;
+    let lock = File::create(Path::new(CLUSTERS).join(".lock"))?;
+    // Whoever starts one now needs them.
+    if lock.try_lock().is_ok() && names()?.is_empty() {
+        for mounted in MOUNTED {
+            // Not empty: somebody else's.
+            let _ = fs::remove_dir(mounted);
+        }
+    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<()> {

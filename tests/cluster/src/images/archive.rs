@@ -152,7 +152,7 @@ mod tests {
         let configuration = Configuration::new(&["/bin/sh"], "1500:1500");
         let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
         for path in [&first, &second] {
-            write(path, "docker.io/local/test:1", &content, &configuration).unwrap();
+            write(path, "local/test:1", &content, &configuration).unwrap();
         }
         assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
 
@@ -164,7 +164,7 @@ mod tests {
             parts.insert(entry.path().unwrap().to_string_lossy().into_owned(), bytes);
         }
         let manifest: Value = serde_json::from_slice(&parts["manifest.json"]).unwrap();
-        assert_eq!(manifest[0]["RepoTags"], json!(["docker.io/local/test:1"]));
+        assert_eq!(manifest[0]["RepoTags"], json!(["local/test:1"]));
         let layer = &parts[manifest[0]["Layers"][0].as_str().unwrap()];
         let image: Value = serde_json::from_slice(&parts[manifest[0]["Config"].as_str().unwrap()]).unwrap();
         let digest = hexadecimal(digest::digest(&digest::SHA256, layer).as_ref());
