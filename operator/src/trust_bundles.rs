@@ -88,6 +88,48 @@ struct Present {
     labels: BTreeMap<String, String>,
 }
 
+/// What is known of the ConfigMap of a namespace: the newest that was seen or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    /// `metadata.resourceVersion`, which grows with every change.
+    version: u64,
+    /// `None` when it was deleted at that version or after.
+    present: Option<Present>,
+}
+
+/// The ConfigMaps of our name, by namespace.
+#[derive(Debug, Default)]
+struct Everywhere(BTreeMap<String, Known>);
+
+impl Everywhere {
+    /// Takes news in; of something older than what is known, as an echo of an earlier write is, nothing.
+    fn learn(&mut self, namespace: String, news: Known) {
+        let is_news = self.0.get(&namespace).is_none_or(|known| known.version < news.version);
+        if is_news {
+            self.0.insert(namespace, news);
+        }
+    }
+
+    /// We have deleted it: until something newer is heard of it, it is not there.
+    fn deleted(&mut self, namespace: &str) {
+        if let Some(known) = self.0.get_mut(namespace) {
+            known.present = None;
+        }
+    }
+
+    fn present(&self) -> impl Iterator<Item = (&String, &Present)> {
+        self.0.iter().filter_map(|(namespace, known)| Some((namespace, known.present.as_ref()?)))
+    }
+
+    fn get(&self, namespace: &str) -> Option<&Present> {
+        self.0.get(namespace)?.present.as_ref()
+    }
+}
+
+fn version(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
 impl Present {
     fn of(object: ConfigMap) -> Self {
         Self { data: object.data.unwrap_or_default(), labels: object.metadata.labels.unwrap_or_default() }
@@ -132,13 +174,13 @@ enum Due {
 }
 
 /// What has to be written so that exactly `namespaces` have `bundle`. ConfigMaps of others are never deleted.
-fn due(bundle: &Bundle, namespaces: &BTreeSet<String>, present: &BTreeMap<String, Present>) -> Vec<Due> {
-    let is_good = |namespace: &&String| present.get(*namespace).is_some_and(|present| bundle.is_in(present));
+fn due(bundle: &Bundle, namespaces: &BTreeSet<String>, everywhere: &Everywhere) -> Vec<Due> {
+    let is_good = |namespace: &&String| everywhere.get(namespace).is_some_and(|present| bundle.is_in(present));
     let apply = namespaces.iter().filter(|namespace| !is_good(namespace)).cloned().map(Due::Apply);
     let is_left = |(namespace, present): &(&String, &Present)| {
         !namespaces.contains(*namespace) && present.has_labels(&bundle.labels)
     };
-    let delete = present.iter().filter(is_left).map(|(namespace, _)| Due::Delete(namespace.clone()));
+    let delete = everywhere.present().filter(is_left).map(|(namespace, _)| Due::Delete(namespace.clone()));
     apply.chain(delete).collect()
 }
 
@@ -176,13 +218,12 @@ impl TrustBundles {
         let events = watcher(Api::<ConfigMap>::all(client.clone()), config).default_backoff();
         let mut events = std::pin::pin!(events);
         let mut changes = self.store.subscribe();
-        let mut present: BTreeMap<String, Present> = BTreeMap::new();
-        let mut listing: BTreeMap<String, Present> = BTreeMap::new();
+        let (mut everywhere, mut listing) = (Everywhere::default(), Everywhere::default());
         let mut is_listed = false;
         let mut retry_after = RETRY_AFTER.0;
         loop {
             let mut retry = None;
-            if is_listed && !self.write(&mut present).await {
+            if is_listed && !self.write(&mut everywhere).await {
                 retry = Some(retry_after);
                 retry_after = (retry_after * 2).min(RETRY_AFTER.1);
             } else {
@@ -190,16 +231,14 @@ impl TrustBundles {
             }
             tokio::select! {
                 event = events.try_next() => match event {
-                    Ok(Some(watcher::Event::Init)) => listing.clear(),
-                    Ok(Some(watcher::Event::InitApply(object))) => enter(&mut listing, object),
+                    Ok(Some(watcher::Event::Init)) => listing = Everywhere::default(),
+                    Ok(Some(watcher::Event::InitApply(object))) => enter(&mut listing, object, Presence::There),
                     Ok(Some(watcher::Event::InitDone)) => {
-                        present = std::mem::take(&mut listing);
+                        everywhere = std::mem::take(&mut listing);
                         is_listed = true;
                     }
-                    Ok(Some(watcher::Event::Apply(object))) => enter(&mut present, object),
-                    Ok(Some(watcher::Event::Delete(object))) => {
-                        present.remove(object.metadata.namespace.as_deref().unwrap_or_default());
-                    }
+                    Ok(Some(watcher::Event::Apply(object))) => enter(&mut everywhere, object, Presence::There),
+                    Ok(Some(watcher::Event::Delete(object))) => enter(&mut everywhere, object, Presence::Gone),
                     Ok(None) => return std::future::pending().await,
                     Err(error) => tracing::warn!(%error, "cannot watch the ConfigMaps of trust bundles; trying again"),
                 },
@@ -219,7 +258,7 @@ impl TrustBundles {
     }
 
     /// Writes what is due, and says whether nothing is any more.
-    async fn write(&mut self, present: &mut BTreeMap<String, Present>) -> bool {
+    async fn write(&mut self, everywhere: &mut Everywhere) -> bool {
         let Some(namespaces) = self.namespaces.borrow_and_update().clone() else { return true };
         let pem = match self.store.trust_bundle().await {
             Ok(bundle) => bundle.pem(),
@@ -229,7 +268,7 @@ impl TrustBundles {
             }
         };
         let bundle = Bundle { pem, labels: self.labels.clone() };
-        let writes = futures::stream::iter(due(&bundle, &namespaces, present)).map(|due| {
+        let writes = futures::stream::iter(due(&bundle, &namespaces, everywhere)).map(|due| {
             let (writer, bundle) = (self.writer.clone(), &bundle);
             async move { (due.clone(), carry_out(&writer, bundle, &due).await) }
         });
@@ -238,11 +277,12 @@ impl TrustBundles {
         while let Some((due, outcome)) = writes.next().await {
             match (outcome, due) {
                 // The watch will say the same, later.
-                (Ok(()), Due::Apply(namespace)) => {
+                (Ok(Some(version)), Due::Apply(namespace)) => {
                     let data = [(names::TRUST_BUNDLE_KEY.to_owned(), bundle.pem.clone())].into();
-                    present.insert(namespace, Present { data, labels: bundle.labels.clone() });
+                    let present = Some(Present { data, labels: bundle.labels.clone() });
+                    everywhere.learn(namespace, Known { version, present });
                 }
-                (Ok(()), Due::Delete(namespace)) => drop(present.remove(&namespace)),
+                (Ok(_), Due::Apply(namespace) | Due::Delete(namespace)) => everywhere.deleted(&namespace),
                 (Err(error), Due::Apply(namespace) | Due::Delete(namespace)) => {
                     is_done = false;
                     let name = names::TRUST_BUNDLE_CONFIG_MAP;
@@ -254,18 +294,35 @@ impl TrustBundles {
     }
 }
 
-async fn carry_out(writer: &Writer, bundle: &Bundle, due: &Due) -> Result<(), RequestError> {
+/// Gives the version of what was applied.
+async fn carry_out(writer: &Writer, bundle: &Bundle, due: &Due) -> Result<Option<u64>, RequestError> {
     match due {
-        Due::Apply(namespace) => writer.apply(&bundle.manifest(namespace)).await.map(drop),
+        Due::Apply(namespace) => {
+            let stored = writer.apply(&bundle.manifest(namespace)).await?;
+            Ok(Some(version(Some(&stored.resource_version))))
+        }
         Due::Delete(namespace) => {
-            writer.delete(&Target::config_map(namespace.as_str(), names::TRUST_BUNDLE_CONFIG_MAP)).await.map(drop)
+            writer.delete(&Target::config_map(namespace.as_str(), names::TRUST_BUNDLE_CONFIG_MAP)).await?;
+            Ok(None)
         }
     }
 }
 
-fn enter(present: &mut BTreeMap<String, Present>, object: ConfigMap) {
+/// What an event says of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    There,
+    Gone,
+}
+
+fn enter(everywhere: &mut Everywhere, object: ConfigMap, presence: Presence) {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    present.insert(namespace, Present::of(object));
+    let version = version(object.metadata.resource_version.as_deref());
+    let present = match presence {
+        Presence::There => Some(Present::of(object)),
+        Presence::Gone => None,
+    };
+    everywhere.learn(namespace, Known { version, present });
 }
 
 async fn wait(time: Option<Duration>) {
@@ -301,8 +358,9 @@ mod tests {
     }
 
     fn all_due(namespaces: &[&str], present: &[(&str, Present)]) -> Vec<Due> {
-        let present = present.iter().map(|(name, present)| ((*name).to_owned(), present.clone())).collect();
-        due(&bundle(), &set(namespaces), &present)
+        let known = |present: &Present| Known { version: 1, present: Some(present.clone()) };
+        let everywhere = present.iter().map(|(name, present)| ((*name).to_owned(), known(present))).collect();
+        due(&bundle(), &set(namespaces), &Everywhere(everywhere))
     }
 
     #[test]
@@ -324,6 +382,25 @@ mod tests {
         let anothers = Present { labels: texts(&[("app.kubernetes.io/instance", "another-mesh")]), ..good() };
         let present = [("a", good()), ("b", good()), ("c", anothers)];
         assert_eq!(all_due(&["a"], &present), [Due::Delete("b".into())]);
+    }
+
+    #[test]
+    fn late_news_of_earlier_writes_change_nothing() {
+        let mut everywhere = Everywhere::default();
+        let known = |version, present| Known { version, present };
+        everywhere.learn("a".into(), known(5, Some(good())));
+        everywhere.learn("a".into(), known(4, Some(Present::default())));
+        everywhere.learn("a".into(), known(4, None));
+        assert_eq!(due(&bundle(), &set(&["a"]), &everywhere), []);
+        // Deleted by us: an echo of what we wrote before does not bring it back, a newer one does.
+        everywhere.deleted("a");
+        everywhere.learn("a".into(), known(5, Some(good())));
+        assert_eq!(due(&bundle(), &set(&[]), &everywhere), []);
+        assert_eq!(due(&bundle(), &set(&["a"]), &everywhere), [Due::Apply("a".into())]);
+        everywhere.learn("a".into(), known(7, Some(good())));
+        assert_eq!(due(&bundle(), &set(&[]), &everywhere), [Due::Delete("a".into())]);
+        everywhere.learn("a".into(), known(8, None));
+        assert_eq!(due(&bundle(), &set(&["a"]), &everywhere), [Due::Apply("a".into())]);
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn cluster(names: &RuleNames) -> Vec<PolicyRule> {
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
         // Another operator for the same mesh is found by its Lease, in whatever namespace.
         rule("coordination.k8s.io", &["leases"], &["list"]),
-        rule("", &["configmaps"], &["get", "create", "patch", "delete"]).named(&names.config_maps),
+        rule("", &["configmaps"], &["list", "watch", "create", "patch", "delete"]).named(&names.config_maps),
         rule(
             "admissionregistration.k8s.io",
             &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
