@@ -46,7 +46,7 @@ enum Command {
     Intercept(intercept::InterceptArgs),
     /// Prepare a pod for its sidecar: the init container's part
     #[command(after_help = init::HELP)]
-    Init(init::InitArgs),
+    Init(Box<init::InitArgs>),
     /// Answer probes that the sidecar of a pod cannot pass on
     #[command(after_help = healthcheck::HELP)]
     Healthcheck(healthcheck::HealthCheckArgs),

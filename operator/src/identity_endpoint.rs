@@ -110,7 +110,7 @@ impl IdentityEndpoint {
         self.server.dismiss(proxy);
         let mut held = self.shared.held.lock();
         let forgotten = held.forget(proxy);
-        self.shared.drop_certificates(&held, forgotten.into_iter().collect());
+        self.shared.drop_certificates(&held, forgotten.as_slice());
     }
 
     /// How many proxies have a certificate from here that is kept fresh.
@@ -198,10 +198,10 @@ impl Shared {
     fn expire(&self, now: Instant) {
         let mut held = self.held.lock();
         let expired = held.expire(now);
-        self.drop_certificates(&held, expired);
+        self.drop_certificates(&held, &expired);
     }
 
-    fn drop_certificates(&self, _: &Held, proxies: Vec<(ProxyName, PeerIdentity)>) {
+    fn drop_certificates(&self, _: &Held, proxies: &[(ProxyName, PeerIdentity)]) {
         if proxies.is_empty() {
             return;
         }

@@ -1,5 +1,5 @@
 //! Real Envoys, oldest and newest, accept every kind of bootstrap.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::path::Path;
 
