@@ -75,6 +75,7 @@ fn cluster(names: &RuleNames) -> Vec<PolicyRule> {
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
         // Another operator for the same mesh is found by its Lease, in whatever namespace.
         rule("coordination.k8s.io", &["leases"], &["list"]),
+        // Every namespace of the mesh has one; they are watched by name, so that a lost one comes back.
         rule("", &["configmaps"], &["list", "watch", "create", "patch", "delete"]).named(&names.config_maps),
         rule(
             "admissionregistration.k8s.io",
