@@ -52,3 +52,6 @@ pub struct Timing {
     /// How long it takes at most until a trust bundle that was written is in the files of all proxies.
     pub trust_bundle_delay: Duration,
 }
+
+#[cfg(test)]
+mod tests;

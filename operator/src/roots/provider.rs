@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use osm_api::{
-    MeshRootCertificateProvider, MeshRootCertificateReason as Reason, Provider, TresorProvider, VaultProvider,
+    AzureKeyVaultProvider, MeshRootCertificateProvider, MeshRootCertificateReason as Reason, Provider, TresorProvider,
+    VaultProvider,
 };
+use osm_issuer::key_vault::{KeyVaultAuth, KeyVaultAuthority, KeyVaultConfig, KeyVaultNetwork};
 use osm_issuer::vault::{VaultAuth, VaultConfig, VaultProtocol};
 use osm_issuer::{
     Advice, ControlPlaneIdentity, IssueError, IssuerConfig, LeafKeyAlgorithm, NamedIssuer, TrustBundle, tresor,
@@ -108,7 +110,7 @@ impl Factory {
         let (field, config) = match provider {
             Provider::Tresor(tresor) => self.tresor(tresor, now).await?,
             Provider::Vault(vault) => self.vault(vault).await?,
-            Provider::AzureKeyVault(_) => return Err(unsupported("spec.provider.azureKeyVault")),
+            Provider::AzureKeyVault(key_vault) => self.key_vault(key_vault).await?,
             Provider::CertManager(_) => return Err(unsupported("spec.provider.certManager")),
         };
         let issuer = config.build(now).map_err(|error| RootProblem::of_issuer(field, &error))?;
@@ -182,6 +184,52 @@ impl Factory {
             leaf_key: LeafKeyAlgorithm::default(),
         };
         Ok((FIELD, IssuerConfig::Vault(config)))
+    }
+}
+
+impl Factory {
+    async fn key_vault(&self, vault: &AzureKeyVaultProvider) -> Result<(&'static str, IssuerConfig), RootProblem> {
+        const FIELD: &str = "spec.provider.azureKeyVault";
+        let authority = match (&vault.certificate_name, &vault.ca_secret_ref) {
+            (Some(name), _) => KeyVaultAuthority::CertificateObject { name: name.clone() },
+            (None, Some(secret)) => {
+                let chain = self.secrets.value("spec.provider.azureKeyVault.caSecretRef", secret).await?;
+                KeyVaultAuthority::Pem { chain: chain.expose_credential().to_owned() }
+            }
+            (None, None) => {
+                let message = "it does not say where the key's certificate is";
+                let remedy = "set certificateName or caSecretRef";
+                return Err(RootProblem::new(Reason::InvalidProvider, FIELD, message, remedy));
+            }
+        };
+        let auth = vault.auth.clone().unwrap_or_default();
+        let auth = match (auth.client_secret, auth.managed_identity, auth.workload_identity) {
+            (Some(application), _, _) => {
+                let reference = &application.secret_key_ref;
+                let field = "spec.provider.azureKeyVault.auth.clientSecret.secretKeyRef";
+                KeyVaultAuth::ClientSecret {
+                    secret: self.secrets.value(field, reference).await?,
+                    origin: self.secrets.blame(&reference.namespace, &reference.name),
+                    tenant_id: application.tenant_id,
+                    client_id: application.client_id,
+                }
+            }
+            (None, Some(identity), _) => KeyVaultAuth::ManagedIdentity { client_id: identity.client_id },
+            (None, None, identity) => {
+                let identity = identity.unwrap_or_default();
+                let (tenant_id, client_id) = (identity.tenant_id, identity.client_id);
+                KeyVaultAuth::WorkloadIdentity { tenant_id, client_id, token_file: None }
+            }
+        };
+        let config = KeyVaultConfig {
+            vault_url: vault.vault_url.clone(),
+            key_name: vault.key_name.clone(),
+            key_version: Some(vault.key_version.clone()),
+            authority,
+            auth,
+            network: KeyVaultNetwork::default(),
+        };
+        Ok((FIELD, IssuerConfig::KeyVault(config)))
     }
 }
 

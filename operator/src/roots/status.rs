@@ -43,7 +43,7 @@ impl RootStatus {
 
 /// A step of a rotation, for an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootEvent {
+pub(crate) struct RootEvent {
     /// The root it is about.
     pub object: ObjectRef,
     /// One word.
@@ -54,7 +54,7 @@ pub struct RootEvent {
 
 /// News from the [`Keeper`](super::Keeper).
 #[derive(Debug, Default)]
-pub struct RootsNews {
+pub(crate) struct RootsNews {
     /// What differs; `None` for objects that are gone.
     pub statuses: Vec<(ObjectRef, Option<RootStatus>)>,
     /// Steps that were taken.
