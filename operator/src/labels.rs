@@ -12,3 +12,9 @@ pub(crate) fn of_mesh(mesh_name: &str) -> BTreeMap<String, String> {
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()
 }
+
+/// Selects the objects that were made for a mesh.
+pub(crate) fn selector_of_mesh(mesh_name: &str) -> String {
+    let labels: Vec<String> = of_mesh(mesh_name).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.join(",")
+}

@@ -359,7 +359,9 @@ impl Start {
                 Box::new(move |proxy| identities.dismiss(proxy))
             }],
         };
-        let source = osm_kubernetes::watch(self.client.clone(), WatchOptions::default(), stored.clone());
+        let proxy_snapshots = Some(crate::labels::selector_of_mesh(&self.options.mesh_name));
+        let watched = WatchOptions { proxy_snapshots, ..WatchOptions::default() };
+        let source = osm_kubernetes::watch(self.client.clone(), watched, stored.clone());
         let (_root_news, roots) = mpsc::unbounded_channel();
         let inputs = Inputs { source, proxies, certificates, questions: asked, roots };
         let events = EventRecorder::new(self.client.clone(), stored, self.args.replica_name.clone());

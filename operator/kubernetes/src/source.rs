@@ -45,11 +45,19 @@ pub struct WatchOptions {
     pub watch_seconds: u32,
     /// How long a watch may be silent before its connection counts as dead. The API server sends a bookmark about every minute.
     pub silence: Duration,
+    /// Label selector of the ProxySnapshots that are watched: those of other meshes are none of ours. `None` for all.
+    pub proxy_snapshots: Option<String>,
 }
 
 impl Default for WatchOptions {
     fn default() -> Self {
-        Self { page_size: 250, streaming_lists: true, watch_seconds: 290, silence: Duration::from_secs(150) }
+        Self {
+            page_size: 250,
+            streaming_lists: true,
+            watch_seconds: 290,
+            silence: Duration::from_secs(150),
+            proxy_snapshots: None,
+        }
     }
 }
 
@@ -234,6 +242,7 @@ impl Reading {
         let mut news = News::default();
         let mut parameters = ListParams::default().limit(self.options.page_size);
         parameters.field_selector = field_selector(self.kind).map(str::to_owned);
+        parameters.label_selector = self.label_selector().map(str::to_owned);
         loop {
             let page = page(&self.client, &self.path(), &parameters, Keep::of(self.kind)).await?;
             for object in page.items {
@@ -320,10 +329,18 @@ impl Reading {
         // Watches that begin together would otherwise end together.
         let apart = (f64::from(self.options.watch_seconds) * portion() / 20.0) as u32;
         let parameters = WatchParams::default().timeout(self.options.watch_seconds.saturating_sub(apart).max(1));
+        let parameters = match self.label_selector() {
+            Some(labels) => parameters.labels(labels),
+            None => parameters,
+        };
         match field_selector(self.kind) {
             Some(fields) => parameters.fields(fields),
             None => parameters,
         }
+    }
+
+    fn label_selector(&self) -> Option<&str> {
+        self.options.proxy_snapshots.as_deref().filter(|_| self.kind == Kind::ProxySnapshot)
     }
 }
 

@@ -1,6 +1,8 @@
 //! ProxySnapshot: what the proxies of one workload identity are sent. Unlike the other kinds its objects are made and deleted
 //! here; one that no workload accounts for was left behind by an end of the control plane, and goes.
 
+use std::time::Duration;
+
 use osm_api::Kind;
 use serde_json::{Value, json};
 
@@ -9,6 +11,9 @@ use super::plan::{Plan, Situation};
 use crate::account::{Account, WorkloadAccount};
 use crate::driver::conditions_of;
 use crate::{labels, status};
+
+/// How often to look whether everything was read.
+const READING_PAUSE: Duration = Duration::from_millis(500);
 
 /// Reconciles [`Kind::ProxySnapshot`].
 #[derive(Debug)]
@@ -26,8 +31,10 @@ impl Reconciler for ProxySnapshot {
         let entry = situation.entry;
         let account = match &entry.account {
             Some(Account::Workload(account)) => account,
-            _ if entry.complete && situation.stored.is_some() => return Plan::Delete,
-            _ => return Plan::Nothing,
+            _ if situation.stored.is_none() => return Plan::Nothing,
+            _ if entry.complete => return Plan::Delete,
+            // Whether its workload is there is not known before everything was read.
+            _ => return Plan::LookAgain(situation.now + READING_PAUSE),
         };
         let previous = situation.stored.and_then(|stored| stored.status.as_ref());
         let conditions = previous.map(conditions_of).unwrap_or_default();
@@ -66,7 +73,7 @@ impl ProxySnapshot {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use osm_api::k8s_openapi::jiff::Timestamp;
     use osm_api::{ObjectRef, ResourceCounts};
@@ -116,7 +123,7 @@ mod tests {
     fn nothing_is_deleted_before_everything_was_read() {
         let now = Instant::now();
         let reading = Entry { complete: false, ..nothing_known(now) };
-        assert_eq!(plan(Some(&stored(1, None)), &reading, now), Plan::Nothing);
+        assert!(matches!(plan(Some(&stored(1, None)), &reading, now), Plan::LookAgain(at) if at > now));
     }
 
     #[test]

@@ -66,7 +66,12 @@ impl World {
     }
 
     /// Waits until `holds` of the status of an object.
-    pub(crate) async fn wait_for_status(&self, path: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(crate) async fn wait_for_status(
+        &self,
+        path: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         eventually(what, LIMIT, || async {
             let object = self.get(path).await?;
             ensure!(holds(&object["status"]), "the status of {path} is {}", object["status"]);
@@ -321,11 +326,12 @@ async fn stream(
     operator: SocketAddr,
     state: &Mutex<ProxyState>,
 ) -> Result<()> {
-    use osm_xds_test_support::{CLUSTER, Connection, ENDPOINTS, LISTENER, Variant};
+    use osm_xds_test_support::{CLUSTER, Connection, ENDPOINTS, LISTENER, SCOPED_ROUTE, Variant};
     let connection = Connection::tls(operator, tls).await?;
     let mut stream = connection.open(Variant::DELTA_ADS, CLUSTER, node);
     stream.watch_all(CLUSTER);
     stream.watch_all(LISTENER);
+    stream.watch_all(SCOPED_ROUTE);
     let mut fresh = true;
     loop {
         // The client gives up on a stream that is silent for long; nothing is wrong with that here.
