@@ -45,7 +45,7 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// The cache cannot be written, or `make` fails; then nothing is kept.
-pub(crate) fn once(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn once(folder: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if is_complete(folder) {
         return Ok(());
     }

@@ -20,7 +20,7 @@ mod tools;
 mod wait;
 
 pub use api_server::{ApiServer, ApiServerOptions, Controllers};
-pub use cache::cache_directory;
+pub use cache::{cache_directory, once};
 pub use cluster::{Cluster, ClusterOptions, Lifetime, NODE_NAME, Tier};
 pub use kubectl::Kubectl;
 pub use tools::{KubernetesVersion, Prepared, Tool};
