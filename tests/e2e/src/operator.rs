@@ -27,6 +27,8 @@ pub struct Operator {
     folder: PathBuf,
     state: PathBuf,
     status: PathBuf,
+    /// Further arguments.
+    arguments: Vec<String>,
     process: Process,
 }
 
@@ -37,9 +39,10 @@ impl Operator {
     /// The program is not built, or is not ready in time; the message holds the end of its log.
     pub async fn start(folder: &Path, state: &Path, status: &Path) -> Result<Self> {
         let program = sandbox::install_program(&program()?)?;
-        let process = spawn(&program, folder, state, status, None)?;
+        let arguments = Vec::new();
+        let process = spawn(&program, (folder, state, status), &arguments, None)?;
         let (folder, state, status) = (folder.to_owned(), state.to_owned(), status.to_owned());
-        let mut operator = Self { program, folder, state, status, process };
+        let mut operator = Self { program, folder, state, status, arguments, process };
         operator.ready().await?;
         Ok(operator)
     }
@@ -67,8 +70,22 @@ impl Operator {
     /// # Errors
     /// It is not ready in time.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.program, &self.folder, &self.state, &self.status, None)?;
+        self.process = self.spawn(None)?;
         self.ready().await
+    }
+
+    /// Kills it, and starts it with these arguments beside the usual ones, now and whenever it is started again.
+    ///
+    /// # Errors
+    /// It is not ready in time.
+    pub async fn restart_with(&mut self, arguments: &[&str]) -> Result<()> {
+        self.kill().await?;
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.start_again().await
+    }
+
+    fn spawn(&self, logs: Option<&str>) -> Result<Process> {
+        spawn(&self.program, (&self.folder, &self.state, &self.status), &self.arguments, logs)
     }
 
     /// Like [`start_again`](Self::start_again), with a log as `filter` says (the syntax of `RUST_LOG`).
@@ -76,7 +93,7 @@ impl Operator {
     /// # Errors
     /// It is not ready in time.
     pub async fn start_again_logging(&mut self, filter: &str) -> Result<()> {
-        self.process = spawn(&self.program, &self.folder, &self.state, &self.status, Some(filter))?;
+        self.process = self.spawn(Some(filter))?;
         self.ready().await
     }
 
@@ -112,11 +129,7 @@ impl Operator {
     /// # Errors
     /// The command fails; the message holds its words.
     pub async fn bootstrap(&self, namespace: &str, account: &str, pod: &Pod, certificates: &Path) -> Result<String> {
-        let spec = ProcessSpec::new(format!("bootstrap-{}", pod.name()), &self.program)
-            .arguments(["bootstrap", "--proxy", &format!("{namespace}/{account}"), "--node", pod.name()])
-            .arguments(["--control-plane", &XDS.to_string(), "--proxy-uid", &PROXY_UID.to_string()])
-            .arguments([OsString::from("--state-dir"), self.state.clone().into()])
-            .arguments([OsString::from("--certificate-dir"), certificates.into()]);
+        let spec = self.bootstrap_spec(namespace, account, pod, certificates);
         let output = Process::run(None, &spec, LIMIT).await?;
         ensure!(
             output.status.success(),
@@ -124,6 +137,24 @@ impl Operator {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         String::from_utf8(output.stdout).context("a bootstrap that is not text")
+    }
+
+    /// Keeps the certificate of the sidecar of `pod` fresh, and the roots it verifies the control plane against, as long as the
+    /// process lives.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn keep_certificate(&self, namespace: &str, account: &str, pod: &Pod, certificates: &Path) -> Result<Process> {
+        let spec = self.bootstrap_spec(namespace, account, pod, certificates).arguments(["--watch"]);
+        Process::spawn(None, &spec)
+    }
+
+    fn bootstrap_spec(&self, namespace: &str, account: &str, pod: &Pod, certificates: &Path) -> ProcessSpec {
+        ProcessSpec::new(format!("bootstrap-{}", pod.name()), &self.program)
+            .arguments(["bootstrap", "--proxy", &format!("{namespace}/{account}"), "--node", pod.name()])
+            .arguments(["--control-plane", &XDS.to_string(), "--proxy-uid", &PROXY_UID.to_string()])
+            .arguments([OsString::from("--state-dir"), self.state.clone().into()])
+            .arguments([OsString::from("--certificate-dir"), certificates.into()])
     }
 
     async fn ready(&mut self) -> Result<()> {
@@ -141,11 +172,17 @@ impl Operator {
     }
 }
 
-fn spawn(program: &Path, folder: &Path, state: &Path, status: &Path, logs: Option<&str>) -> Result<Process> {
+fn spawn(
+    program: &Path,
+    (folder, state, status): (&Path, &Path, &Path),
+    arguments: &[String],
+    logs: Option<&str>,
+) -> Result<Process> {
     let mut spec = ProcessSpec::new("operator", program)
         .arguments([OsString::from("standalone"), folder.into()])
         .arguments(["--listen", &XDS.to_string(), "--admin", &ADMIN.to_string()])
-        .arguments([OsString::from("--state-dir"), state.into(), "--status-dir".into(), status.into()]);
+        .arguments([OsString::from("--state-dir"), state.into(), "--status-dir".into(), status.into()])
+        .arguments(arguments);
     if let Some(filter) = logs {
         spec = spec.environment("RUST_LOG", filter);
     }

@@ -11,7 +11,7 @@ use osm_intercept::InterceptConfig;
 use osm_testkit::apps::{LoadRequest, Report, RunningLoad, Target, TryRequest};
 use osm_testkit::sandbox::STATE_DIRECTORY;
 use osm_testkit::{
-    Envoy, EnvoyBinary, EnvoySpec, Fabric, Manifests, Pod, Workload, WorkloadSpec, apply_stage, eventually,
+    Envoy, EnvoyBinary, EnvoySpec, Fabric, Manifests, Pod, Process, Workload, WorkloadSpec, apply_stage, eventually,
 };
 use serde_json::Value;
 
@@ -29,6 +29,8 @@ pub struct Member {
     /// Its ServiceAccount; empty for one that is no part of the cluster.
     pub account: String,
     workload: Workload,
+    /// Keeps its sidecar's certificate fresh.
+    keeper: Option<Process>,
 }
 
 /// See the module. Everything ends when this is dropped.
@@ -58,7 +60,7 @@ impl World {
         let manifests = world.follow_services().await?;
         for pod in manifests.pods()? {
             let workload = Workload::start(&world.fabric, &pod.workload).await?;
-            let member = Member { namespace: pod.namespace, account: pod.service_account, workload };
+            let member = Member { namespace: pod.namespace, account: pod.service_account, workload, keeper: None };
             world.members.insert(pod.workload.name, member);
         }
         Ok(world)
@@ -108,13 +110,29 @@ impl World {
         Ok(())
     }
 
+    /// Keeps the certificates with which sidecars reach the control plane fresh from now on, as `osm-operator bootstrap --watch`
+    /// does.
+    ///
+    /// # Errors
+    /// A process cannot be started.
+    pub fn keep_certificates(&mut self) -> Result<()> {
+        let operator = self.operator.as_ref().context("the control plane does not run")?;
+        for member in self.members.values_mut().filter(|member| !member.account.is_empty()) {
+            let pod = member.workload.pod();
+            let certificates = Envoy::directory_in(pod)?;
+            let keeper = operator.keep_certificate(&member.namespace, &member.account, pod, &certificates)?;
+            member.keeper = Some(keeper);
+        }
+        Ok(())
+    }
+
     /// Adds a workload that no manifest knows and that has no sidecar.
     ///
     /// # Errors
     /// It does not start.
     pub async fn add_outsider(&mut self, spec: &WorkloadSpec) -> Result<()> {
         let workload = Workload::start(&self.fabric, spec).await?;
-        let member = Member { namespace: String::new(), account: String::new(), workload };
+        let member = Member { namespace: String::new(), account: String::new(), workload, keeper: None };
         self.members.insert(spec.name.clone(), member);
         Ok(())
     }

@@ -154,7 +154,8 @@ impl Planner<'_> {
         if goes_on.is_some_and(|root| root.role == Role::Active) {
             return Vec::new();
         }
-        let unusable = self.roots.iter().filter(|(_, root)| root.role == Role::Active && !root.can_sign());
+        let good = self.roots.iter().filter(|(_, root)| root.standing == Standing::Good);
+        let unusable = good.filter(|(_, root)| root.role == Role::Active && !root.can_sign());
         unusable.map(|(name, _)| Wait::Provider { root: name.clone() }).collect()
     }
 

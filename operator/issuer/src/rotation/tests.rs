@@ -218,7 +218,8 @@ fn a_compromised_root_goes_at_once_and_another_signs() {
     assert_eq!((plan.step, plan.record), (Some(Step::Remove(name("a"))), record("b", &["b"])));
     // It does not come back whatever its role is.
     let plan = ask(&roots, &record("b", &["b"]), &everyone);
-    assert_eq!((plan.step, &plan.record), (None, &record("b", &["b"])));
+    assert_eq!((plan.step.clone(), &plan.record), (None, &record("b", &["b"])));
+    assert!(plan.is_complete(), "{plan:?}");
     // The only root cannot go.
     let mut alone = Roots::from([(name("a"), root(Role::Active, 1))]);
     alone.get_mut(&name("a")).unwrap().standing = Standing::Compromised;

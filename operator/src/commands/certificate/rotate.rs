@@ -59,7 +59,7 @@ pub(super) async fn rotate(args: &EndpointArgs, to: &str, timeout: Duration) -> 
     for Edit { root, role, until: (whose, state) } in edits(&from, to, target.spec.role()) {
         let word = serde_json::to_value(role)?;
         let text = format!("{root} is to be {}", word.as_str().unwrap_or_default());
-        drop(crate::print(&format!("{text}; waiting until {whose} is {state}\n"), ExitCode::SUCCESS));
+        let _ = crate::print(&format!("{text}; waiting until {whose} is {state}\n"), ExitCode::SUCCESS);
         let patch = Patch::Merge(json!({ "spec": { "role": word } }));
         let edited = api.patch(&root, &PatchParams::default(), &patch).await;
         let edited = edited.with_context(|| format!("change the role of {root}"))?;
