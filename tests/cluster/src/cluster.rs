@@ -8,6 +8,7 @@ mod network;
 mod requirements;
 mod state;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
@@ -270,15 +271,15 @@ impl Cluster {
         self.api_server_ready().await
     }
 
-    /// Kills the kubelet and starts it again; pods go on. Waits until it says that the node is ready.
+    /// Kills the kubelet and starts it again; pods go on. Waits until it answers and knows its pods again.
     ///
     /// # Errors
-    /// There is no node, or it does not become ready.
+    /// There is no node, or the kubelet does not come back.
     pub async fn restart_kubelet(&self) -> Result<()> {
         ensure!(self.tier() == Tier::Whole, "the cluster {} has no node, so it has no kubelet", self.name());
         self.holder.kill("kubelet")?;
         self.start_program("kubelet", &self.configuration().kubelet_arguments())?;
-        self.kubelet_healthy().await
+        self.kubelet_knows_its_pods().await
     }
 
     fn lay_out(place: Place, options: &ClusterOptions, programs: Prepared) -> Result<Self> {
@@ -402,14 +403,17 @@ impl Cluster {
         Ok(())
     }
 
-    async fn kubelet_healthy(&self) -> Result<()> {
+    async fn kubelet_knows_its_pods(&self) -> Result<()> {
         let (probe, holder) = (self.probe()?, self.holder.clone());
-        wait::until("the kubelet answers", wait::LIMIT, move || {
+        wait::until("the kubelet knows its pods", wait::LIMIT, move || {
             holder.require_alive("kubelet")?;
-            probe.get(&format!("/api/v1/nodes/{NODE_NAME}/proxy/healthz"))
+            let bound = probe.get(&format!("/api/v1/pods?fieldSelector=spec.nodeName={NODE_NAME}"))?;
+            let known = uids(&probe.get(&format!("/api/v1/nodes/{NODE_NAME}/proxy/pods"))?)?;
+            let unknown: Vec<String> = uids(&bound)?.difference(&known).cloned().collect();
+            ensure!(unknown.is_empty(), "the kubelet does not know the pods {}", unknown.join(", "));
+            Ok(())
         })
-        .await?;
-        Ok(())
+        .await
     }
 }
 
@@ -420,6 +424,13 @@ impl Drop for Cluster {
             let _ = state::remove_and_tidy(&self.place);
         }
     }
+}
+
+/// The identities of the objects of a list.
+fn uids(list: &str) -> Result<BTreeSet<String>> {
+    let list: serde_json::Value = serde_json::from_str(list)?;
+    let items = list["items"].as_array().into_iter().flatten();
+    Ok(items.filter_map(|object| Some(object["metadata"]["uid"].as_str()?.to_owned())).collect())
 }
 
 fn kubeconfig_of(folder: &Path) -> PathBuf {
