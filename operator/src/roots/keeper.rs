@@ -317,11 +317,13 @@ impl Keeper {
         let takes_part = |known: &&Known| known.object.as_ref().is_none_or(|object| self.is_ours(object));
         let known = self.roots.iter().filter(|(_, known)| takes_part(known));
         let mut wanted: Roots = known.map(|(name, known)| (name.clone(), known.wanted())).collect();
-        let is_active = |root: &Root| root.role == Role::Active && root.standing == Standing::Good;
-        let objects = wanted.iter().filter(|(name, _)| **name != self.inputs.built_in.name);
-        let role = match objects.clone().any(|(_, root)| is_active(root)) {
-            true => Role::Inactive,
-            false => Role::Active,
+        let built_in = &self.inputs.built_in.name;
+        let of_objects = || wanted.iter().filter(|(name, _)| *name != built_in).map(|(_, root)| root.role);
+        // Once another root has taken its place it comes back only when no object is left that could be used.
+        let comes_back = self.record.trusted.contains(built_in) || of_objects().all(|role| role == Role::Inactive);
+        let role = match comes_back && of_objects().all(|role| role != Role::Active) {
+            true => Role::Active,
+            false => Role::Inactive,
         };
         if let Some(built_in) = wanted.get_mut(&self.inputs.built_in.name) {
             built_in.role = role;

@@ -298,3 +298,21 @@ async fn a_name_never_leads_out_of_the_folder_of_secrets() {
 fn reference(name: &str) -> ObjectRef {
     ObjectRef::new(osm_api::Kind::MeshRootCertificate, NAMESPACE, name)
 }
+
+#[tokio::test]
+async fn a_compromised_root_goes_at_once_and_its_object_says_so() {
+    let state = state();
+    let mut running = run(state.path(), objects(&[tresor("first", "active"), tresor("second", "passive")])).await;
+    running.status("second", is("validatingRollout")).await;
+    let mut compromised = tresor("first", "active");
+    let annotation = (osm_api::REMOVE_ROOT_NOW_ANNOTATION.to_owned(), osm_api::REMOVE_ROOT_NOW_VALUE.to_owned());
+    compromised.metadata.annotations = Some([annotation].into());
+    running.set(&[compromised]);
+    let status = running.status("first", |status| status.fields["usage"] == "unused").await;
+    assert_eq!(status.findings[0].reason, "Removed");
+    running.status("second", |status| status.fields["state"] == "active").await;
+    assert_eq!(
+        (running.signing(), running.store.trust_bundle().await.unwrap().roots().len()),
+        ("osm-system/second".to_owned(), 1)
+    );
+}

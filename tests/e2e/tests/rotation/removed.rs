@@ -29,8 +29,12 @@ on_every_envoy! {
 
         world.write("roots.yaml", &annotated("breaks-traffic")).await?;
         agreed(&mut world, "second", &["second"]).await?;
-        let first = status(&world, "first")?;
-        ensure!(first["usage"] == "unused" && first["conditions"].to_string().contains("Removed"), "{first}");
+        eventually("the status says that it is removed", LIMIT, || async {
+            let first = status(&world, "first")?;
+            ensure!(first["usage"] == "unused" && first["conditions"].to_string().contains("Removed"), "{first}");
+            Ok(())
+        })
+        .await?;
         eventually("requests are answered", LIMIT, || answered_by(&world, "client", get(URL), "web")).await?;
         // The object goes, another takes its place in peace.
         set_roots(&world, &[("second", "active")]).await?;
