@@ -217,7 +217,7 @@ impl Driver {
             "status": status,
         });
         let differs = previous != document.get("status");
-        differs.then(|| Known { document, account: Account::Object(ObjectAccount { generation, details, counts }) })
+        differs.then_some(Known { document, account: Account::Object(ObjectAccount { generation, details, counts }) })
     }
 
     fn workload_document(

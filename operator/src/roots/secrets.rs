@@ -26,6 +26,7 @@ pub(crate) enum Secrets {
     /// Without a cluster: the Secret `name` in `namespace` is the folder `<namespace>/<name>` here, with a file for each key.
     Folder(PathBuf),
     /// An API server.
+    #[allow(dead_code, reason = "made by the control plane of a cluster, once it keeps roots")]
     Cluster {
         /// Reads, and makes what is missing.
         writer: Writer,

@@ -139,7 +139,7 @@ fn usage_of(holdings: &[&Holding], name: &RootName) -> Usage {
             Holding::Unknown => continue,
             _ if holding.is_known_to_show(name) => Usage::Issuing,
             _ if holding.is_known_to_trust(name) => Usage::Validating,
-            _ => Usage::Unused,
+            Holding::Known { .. } => Usage::Unused,
         });
     }
     // The strongest use by anyone counts: only what nobody uses is unused.
