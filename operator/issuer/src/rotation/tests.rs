@@ -78,8 +78,8 @@ fn a_rotation_goes_through_osms_states() {
     let plan = ask(&roots(Passive, Active), &record("a", &["a", "b"]), &half);
     let wait = Wait::Trust { participant: proxy("2"), root: name("b") };
     assert_eq!(plan.step, None);
-    assert_eq!(plan.reports[&name("a")].waits, [wait.clone()]);
-    assert_eq!(plan.reports[&name("b")].waits, [wait.clone()]);
+    assert_eq!(plan.reports[&name("a")].waits, std::slice::from_ref(&wait));
+    assert_eq!(plan.reports[&name("b")].waits, std::slice::from_ref(&wait));
     assert_eq!(wait.to_string(), "proxy shop/web/2 does not trust osm-system/b yet");
     let both = evidence(&[(proxy("1"), holds(&["a", "b"], &["a"])), (proxy("2"), holds(&["a", "b"], &["a"]))]);
     let plan = ask(&roots(Passive, Active), &record("a", &["a", "b"]), &both);
