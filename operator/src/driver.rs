@@ -22,6 +22,7 @@ pub use pods::KnownPods;
 pub(crate) use report::conditions_of;
 pub use report::{Known, Report, Reports, StatusDocument};
 
+use crate::logging::TRACES;
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Proxies, ProxyState};
 use crate::proxies::ProxyEvent;
@@ -59,6 +60,8 @@ pub struct Effects {
     pub wanted_certificates: BTreeSet<Identity>,
     /// Proxies whose pod is gone: their streams are to be closed.
     pub dismissed: BTreeSet<ProxyName>,
+    /// The publication that took changed objects to proxies.
+    pub published: Epoch,
 }
 
 impl Driver {
@@ -105,8 +108,10 @@ impl Driver {
         for (name, object) in &objects {
             self.reports.read(name, object.as_ref());
         }
-        let changes = self.engine.update_held_back(objects, released.workloads);
-        let epoch = self.publish(&changes, read_at);
+        let resolve = tracing::info_span!(target: TRACES, "resolve");
+        let changes = resolve.in_scope(|| self.engine.update_held_back(objects, released.workloads));
+        let push = tracing::info_span!(target: TRACES, "push", resources = changes.resources.len());
+        let epoch = push.in_scope(|| self.publish(&changes, read_at));
         for object in &changed {
             if &*object.kind == "meshconfig" {
                 self.progress.concern_everyone(object, epoch, read_at);
@@ -115,7 +120,7 @@ impl Driver {
         for object in gone {
             self.progress.forget(&object);
         }
-        Effects { dismissed, ..Effects::default() }
+        Effects { dismissed, published: epoch, ..Effects::default() }
     }
 
     fn publish(&mut self, changes: &MeshChanges, read_at: Instant) -> Epoch {
@@ -242,6 +247,12 @@ impl Driver {
     /// Workloads that have a proxy here.
     fn connected_workloads(&self) -> BTreeSet<Identity> {
         self.streams.values().map(|streams| streams.workload.clone()).collect()
+    }
+
+    /// Whether every connected proxy that a publication changed something for has acknowledged it.
+    pub fn has_arrived(&self, epoch: Epoch, synced: &Synced) -> bool {
+        let proxies = self.proxies(synced);
+        proxies.values().flat_map(BTreeMap::values).all(|proxy| proxy.synced >= Some(epoch.min(proxy.current)))
     }
 
     /// Connected proxies, each as far as the slowest of its streams.

@@ -1,5 +1,6 @@
 //! The loop of a control plane, whatever its source of objects is and wherever status goes: one task that owns the [`Driver`].
 
+mod arrivals;
 mod certificates;
 
 use std::convert::Infallible;
@@ -16,9 +17,11 @@ use osm_source::{Change, Problem, SourceEvent};
 use osm_xds::{Cache, Isolation, ProxyName, Server, Settings, StreamSettings};
 use tokio::sync::mpsc;
 
+pub(crate) use self::arrivals::Arrivals;
 pub(crate) use self::certificates::{Certificates, rotate_workloads};
 use crate::admin::Question;
 use crate::driver::{Driver, Report};
+use crate::logging::TRACES;
 use crate::metrics::Metrics;
 use crate::proxies::{ProxyEvent, ProxyPolicy};
 use crate::reconcile::Ledger;
@@ -68,6 +71,8 @@ pub(crate) struct Mesh {
     pub(crate) observers: Vec<Observer>,
     /// Others who have to do with proxies, and are told of those whose pod is gone.
     pub(crate) dismissed: Vec<Dismissed>,
+    /// Changes whose acknowledgement is traced.
+    pub(crate) arrivals: Arrivals,
 }
 
 /// What the loop listens to.
@@ -85,10 +90,10 @@ pub(crate) struct Inputs {
 }
 
 /// The xDS server of a mesh. `settings` without those of its streams.
-pub(crate) fn xds_server(cache: &Cache, policy: ProxyPolicy, settings: Settings) -> Server {
+pub(crate) fn xds_server(cache: &Cache, policy: ProxyPolicy, mut settings: Settings) -> Server {
     // A refusal that names nothing is narrowed down to the resource to blame.
-    let stream = StreamSettings { isolation: Isolation::OneAtATime, ..StreamSettings::default() };
-    Server::new(cache.clone(), Arc::new(policy), Settings { stream, ..settings })
+    settings.stream = StreamSettings { isolation: Isolation::OneAtATime, ..StreamSettings::default() };
+    Server::new(cache.clone(), Arc::new(policy), settings)
 }
 
 impl Mesh {
@@ -121,7 +126,9 @@ impl Mesh {
                     self.keep_mesh_config(&mut changes);
                 }
                 self.follow_mesh_config(&changes);
-                let effects = self.driver.on_objects(changes, Instant::now());
+                let span = tracing::info_span!(target: TRACES, "change", objects = changes.len());
+                let effects = span.in_scope(|| self.driver.on_objects(changes, Instant::now()));
+                self.arrivals.expect(effects.published, &span);
                 self.dismiss(&effects.dismissed);
                 self.count_findings();
             }
@@ -232,7 +239,9 @@ impl Mesh {
         if !self.driver.report_is_due() {
             return;
         }
-        let reports = self.driver.report(&self.server.synced(), Instant::now(), Timestamp::now());
+        let synced = self.server.synced();
+        self.arrivals.note(|epoch| self.driver.has_arrived(epoch, &synced));
+        let reports = self.driver.report(&synced, Instant::now(), Timestamp::now());
         match &self.status {
             StatusSink::None => {}
             StatusSink::Reconcilers(ledger) => ledger.take(reports),

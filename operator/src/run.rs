@@ -39,7 +39,9 @@ use crate::driver::Driver;
 use crate::identity::{self, ServerTls};
 use crate::identity_endpoint::{IdentityEndpoint, IdentityEndpointSettings};
 use crate::logging::Logs;
-use crate::mesh::{Certificates, DeletedMeshConfig, Inputs, Mesh, Observer, StatusSink, is_mesh_config, xds_server};
+use crate::mesh::{
+    Arrivals, Certificates, DeletedMeshConfig, Inputs, Mesh, Observer, StatusSink, is_mesh_config, xds_server,
+};
 use crate::metrics::Metrics;
 use crate::proxies::ProxyPolicy;
 use crate::reconcile::{Ledger, Reconcilers};
@@ -358,6 +360,7 @@ impl Start {
                 let identities = identities.clone();
                 Box::new(move |proxy| identities.dismiss(proxy))
             }],
+            arrivals: Arrivals::default(),
         };
         let proxy_snapshots = Some(crate::labels::selector_of_mesh(&self.options.mesh_name));
         let watched = WatchOptions { proxy_snapshots, ..WatchOptions::default() };

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::admin::{Admin, ExtraPages, Phase, Readiness, RotateCertificates};
 use crate::driver::Driver;
 use crate::identity::{self, ServerTls};
-use crate::mesh::{Certificates, DeletedMeshConfig, Inputs, Mesh, StatusSink, rotate_workloads, xds_server};
+use crate::mesh::{Arrivals, Certificates, DeletedMeshConfig, Inputs, Mesh, StatusSink, rotate_workloads, xds_server};
 use crate::metrics::Metrics;
 use crate::proxies::ProxyPolicy;
 use crate::roots::{self, BuiltIn, Factory, Keeper, KeeperInputs, RecordFile, Timing};
@@ -97,6 +97,7 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
         deleted_mesh_config: DeletedMeshConfig::MeansDefaults,
         observers: vec![roots::observer(root_objects)],
         dismissed: Vec::new(),
+        arrivals: Arrivals::default(),
     };
     let source = osm_source::directory(standalone.folder).context("watch the folder")?;
     let inputs = Inputs { source, proxies, certificates, questions: asked, roots: told_of_roots };

@@ -249,7 +249,7 @@ impl Driver {
         let snapshot = status::proxy_snapshot(workload.namespace.as_str(), &account, &conditions, time);
         let document = serde_json::to_value(snapshot).ok()?;
         let differs = previous != Some(&document);
-        differs.then(|| Known { document, account: Account::Workload(account) })
+        differs.then_some(Known { document, account: Account::Workload(account) })
     }
 }
 

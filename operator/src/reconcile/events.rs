@@ -29,7 +29,7 @@ pub(super) fn flips(before: Option<&Value>, after: &Value) -> Vec<Flip> {
         let now = find(&after, type_).filter(|condition| condition.status == ConditionStatus::False)?;
         let same =
             find(&before, type_).is_some_and(|was| was.status == ConditionStatus::False && was.reason == now.reason);
-        (!same).then(|| Flip { severity: EventType::Warning, reason: now.reason, message: now.message })
+        (!same).then_some(Flip { severity: EventType::Warning, reason: now.reason, message: now.message })
     });
     let ready = |conditions: &[Condition]| {
         find(conditions, ConditionType::Ready).filter(|condition| condition.status == ConditionStatus::True)

@@ -138,7 +138,10 @@ impl World {
         let replica = format!("osm-controller-{name}");
         arguments.extend(["--replica-name", &replica, "--drain-seconds", "1"]);
         let anywhere = "127.0.0.1:0";
-        arguments.extend(["--listen", anywhere, "--admin", anywhere]);
+        arguments.extend(["--admin", anywhere]);
+        if !more.contains(&"--listen") {
+            arguments.extend(["--listen", anywhere]);
+        }
         arguments.extend(["--identity-listen", anywhere, "--webhook-listen", anywhere]);
         arguments.extend(more);
         Operator::start(self.folder.path(), name, &arguments).await
