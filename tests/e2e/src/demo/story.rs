@@ -14,7 +14,7 @@ pub struct Stage {
 }
 
 /// The pod outside the mesh: no manifest knows it, and it has no sidecar.
-pub(super) const OUTSIDER: &str = "outsider";
+pub const OUTSIDER: &str = "outsider";
 
 const BUYER_LOOKS: Flow = Flow { from: "bookbuyer", to: "bookstore", path: "/books-bought" };
 const BUYER_BUYS: Flow = Flow { from: "bookbuyer", to: "bookstore", path: "/buy-a-book/new" };

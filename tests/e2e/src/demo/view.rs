@@ -27,7 +27,7 @@ impl View {
     }
 
     pub(super) fn stage(&self, number: usize, of: usize, stage: &Stage) {
-        self.line(&format!("\nstage {number} of {of}: {} (files of {})", stage.name, stage.folder));
+        self.line(&format!("\nstage {number} of {of}: {} (manifests of {})", stage.name, stage.folder));
         self.line(&row(["FROM", "TO", "PATH", "EXPECTED", "OBSERVED"]));
     }
 
@@ -52,7 +52,7 @@ impl View {
             self.flow(flow);
         }
         match stage.seconds_to_enforce {
-            Some(seconds) => self.line(&format!("  enforced {seconds:.2} s after the files were copied")),
+            Some(seconds) => self.line(&format!("  enforced {seconds:.2} s after the manifests were applied")),
             None => self.line("  not enforced in time"),
         }
     }
