@@ -38,6 +38,10 @@
 //! Private keys are wiped when dropped, and print as `[redacted]`; the one way to one is
 //! [`SecretMaterial::expose_private_key_pem`].
 
+#[cfg_attr(
+    not(all(feature = "tresor", feature = "key-vault", feature = "vault")),
+    allow(dead_code, unused_imports, reason = "each provider uses a part of it")
+)]
 mod authority;
 mod authority_error;
 mod bundle;
