@@ -27,9 +27,6 @@ pub struct Workspace {
     pub folder: PathBuf,
     /// Its packages by name.
     pub packages: BTreeMap<String, Package>,
-    /// Normal dependencies of every package, also of others, by package id.
-    edges: BTreeMap<String, BTreeSet<String>>,
-    names: BTreeMap<String, String>,
 }
 
 impl Workspace {
@@ -38,8 +35,7 @@ impl Workspace {
     /// # Errors
     /// Cargo cannot be run, or does not answer with what it documents.
     pub fn load() -> io::Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
+        let output = cargo()
             .args(["metadata", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()?;
@@ -48,28 +44,42 @@ impl Workspace {
         }
         let metadata: Value = serde_json::from_slice(&output.stdout)?;
         let members: BTreeSet<&str> = texts(&metadata["workspace_members"]).collect();
-        let names = elements(&metadata["packages"]).map(|package| (text(&package["id"]), text(&package["name"])));
-        let names: BTreeMap<String, String> = names.collect();
         let of_workspace =
             elements(&metadata["packages"]).filter(|package| members.contains(text(&package["id"]).as_str()));
         let known: BTreeSet<String> = of_workspace.clone().map(|package| text(&package["name"])).collect();
         let packages = of_workspace.map(|it| package(it, &known)).map(|it| (it.name.clone(), it)).collect();
-        let edges = elements(&metadata["resolve"]["nodes"]).map(|node| (text(&node["id"]), normal(node))).collect();
-        Ok(Self { folder: PathBuf::from(text(&metadata["workspace_root"])), packages, edges, names })
+        Ok(Self { folder: PathBuf::from(text(&metadata["workspace_root"])), packages })
     }
 
-    /// Names of all packages that `package` needs to be built, itself included, not looking into `opaque` ones.
-    pub fn reach(&self, package: &str, opaque: &[&str]) -> BTreeSet<String> {
-        let mut open: Vec<&String> = self.names.iter().filter(|(_, name)| *name == package).map(|(id, _)| id).collect();
-        let mut seen = BTreeSet::new();
-        while let Some(id) = open.pop() {
-            let name = self.names.get(id).cloned().unwrap_or_default();
-            if seen.insert(id) && !opaque.contains(&name.as_str()) {
-                open.extend(self.edges.get(id).into_iter().flatten());
-            }
-        }
-        seen.into_iter().filter_map(|id| self.names.get(id).cloned()).collect()
+    /// Names of all packages that `package` needs to be built when it is built alone, itself included, not looking into `opaque`
+    /// ones. Alone, because features that others of the workspace switch on are not its own.
+    ///
+    /// # Errors
+    /// Cargo cannot be run, or knows no such package.
+    pub fn reach(&self, package: &str, opaque: &[&str]) -> io::Result<BTreeSet<String>> {
+        let all = self.tree(package, &[])?;
+        // Cargo refuses to leave out what is not there.
+        let present: Vec<&str> = opaque.iter().copied().filter(|name| all.contains(*name)).collect();
+        if present.is_empty() { Ok(all) } else { self.tree(package, &present) }
     }
+
+    fn tree(&self, package: &str, pruned: &[&str]) -> io::Result<BTreeSet<String>> {
+        let pruned = pruned.iter().flat_map(|name| ["--prune", name]);
+        let output = cargo()
+            .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+            .args(pruned)
+            .current_dir(&self.folder)
+            .output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr)));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+    }
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 fn package(value: &Value, known: &BTreeSet<String>) -> Package {
@@ -85,11 +95,6 @@ fn package(value: &Value, known: &BTreeSet<String>) -> Package {
         knows,
         roots: elements(&value["targets"]).map(|target| PathBuf::from(text(&target["src_path"]))).collect(),
     }
-}
-
-fn normal(node: &Value) -> BTreeSet<String> {
-    let is_normal = |dependency: &&Value| elements(&dependency["dep_kinds"]).any(|kind| kind["kind"].is_null());
-    elements(&node["deps"]).filter(is_normal).map(|dependency| text(&dependency["pkg"])).collect()
 }
 
 fn elements(value: &Value) -> impl Iterator<Item = &Value> + Clone {
