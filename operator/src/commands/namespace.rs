@@ -221,18 +221,18 @@ fn table(rows: &[Row]) -> String {
 mod tests {
     use super::*;
 
-    fn namespace(value: Value) -> Namespace {
+    fn namespace(value: &Value) -> Namespace {
         serde_json::from_value(json!({ "metadata": value })).unwrap()
     }
 
     #[test]
     fn a_namespace_is_added_and_removed_by_label_and_annotation() {
-        let fresh = namespace(json!({ "name": "shop" }));
+        let fresh = namespace(&json!({ "name": "shop" }));
         let patch = addition(&fresh, "osm", "osm-system", Injection::Enabled).unwrap();
         assert_eq!(patch["metadata"]["labels"][MONITORED_BY], "osm");
         assert_eq!(patch["metadata"]["labels"][IGNORE], Value::Null);
         assert_eq!(patch["metadata"]["annotations"][SIDECAR_INJECTION], "enabled");
-        let added = namespace(json!({ "name": "shop", "labels": { MONITORED_BY: "osm" } }));
+        let added = namespace(&json!({ "name": "shop", "labels": { MONITORED_BY: "osm" } }));
         let patch = removal(&added, "osm").unwrap();
         assert_eq!(patch["metadata"]["labels"], json!({ MONITORED_BY: null }));
         assert_eq!(patch["metadata"]["annotations"], json!({ SIDECAR_INJECTION: null }));
@@ -240,12 +240,14 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused_with_a_remedy() {
-        let add = |value| addition(&namespace(value), "osm", "osm-system", Injection::Enabled).unwrap_err().to_string();
+        let add = |value: Value| {
+            addition(&namespace(&value), "osm", "osm-system", Injection::Enabled).unwrap_err().to_string()
+        };
         assert!(add(json!({ "name": "kube-system" })).contains("cannot be in a mesh"));
         assert!(add(json!({ "name": "osm-system" })).contains("control plane"));
         let message = add(json!({ "name": "shop", "labels": { MONITORED_BY: "other" } }));
         assert!(message.contains("--mesh-name other"), "{message}");
-        let none = removal(&namespace(json!({ "name": "shop" })), "osm").unwrap_err().to_string();
+        let none = removal(&namespace(&json!({ "name": "shop" })), "osm").unwrap_err().to_string();
         assert_eq!(none, "namespace shop is in no mesh");
     }
 
@@ -257,7 +259,7 @@ mod tests {
                 .unwrap()
         };
         let pods = [pod(json!([{ "name": "envoy" }])), pod(json!([]))];
-        let shop = namespace(json!({ "name": "shop", "labels": { MONITORED_BY: "osm" } }));
+        let shop = namespace(&json!({ "name": "shop", "labels": { MONITORED_BY: "osm" } }));
         let rows = rows(&[shop], &pods);
         assert_eq!((rows[0].pods, rows[0].pods_with_proxy), (2, 1));
         assert!(table(&rows).contains("1/2"), "{}", table(&rows));
