@@ -10,6 +10,8 @@ use crate::statistics::Summary;
 pub enum Goal {
     /// At most this.
     AtMost(f64),
+    /// At least this.
+    AtLeast(f64),
     /// Exactly this.
     Exactly(f64),
     /// Nothing: it is written down for the record.
@@ -22,6 +24,7 @@ impl Goal {
     pub fn is_met(self, value: f64) -> Option<bool> {
         match self {
             Self::AtMost(limit) => Some(value <= limit),
+            Self::AtLeast(limit) => Some(value >= limit),
             Self::Exactly(expected) => Some(value == expected),
             Self::Record => None,
         }
@@ -32,6 +35,7 @@ impl std::fmt::Display for Goal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::AtMost(limit) => write!(formatter, "≤ {limit}"),
+            Self::AtLeast(limit) => write!(formatter, "≥ {limit}"),
             Self::Exactly(expected) => write!(formatter, "= {expected}"),
             Self::Record => formatter.write_str("for the record"),
         }
@@ -79,6 +83,8 @@ mod tests {
     fn a_goal_is_met_by_what_reaches_it() {
         assert_eq!(Goal::AtMost(2.0).is_met(2.0), Some(true));
         assert_eq!(Goal::AtMost(2.0).is_met(2.01), Some(false));
+        assert_eq!(Goal::AtLeast(2.0).is_met(2.0), Some(true));
+        assert_eq!(Goal::AtLeast(2.0).is_met(1.99), Some(false));
         assert_eq!(Goal::Exactly(1.0).is_met(0.99), Some(false));
         assert_eq!(Goal::Record.is_met(5.0), None);
     }

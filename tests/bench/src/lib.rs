@@ -7,6 +7,7 @@
 //! The path of a run: a server process is started and steered by [`control`] over the [`world`] it holds; a [`fleet`] of
 //! synthetic proxies loads and verifies it.
 
+pub mod api_server;
 pub mod control;
 pub mod figure;
 pub mod fleet;

@@ -59,6 +59,26 @@ enum Measure {
     EnvoyMemory,
     /// Requests through real sidecars.
     Requests,
+    /// Pods that one core admits.
+    Admission,
+    /// What a certificate costs.
+    Issuing,
+    /// From an object at an API server to a real Envoy that runs it, and what policies write.
+    ApiServer,
+    /// Memory and idle requests in a mesh of 1,600 pods.
+    Footprint,
+    /// How much later a pod is ready because of its sidecar.
+    Pods,
+}
+
+/// What a run measures if nothing is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The control plane on a folder, against its peers.
+    #[default]
+    Mesh,
+    /// The control plane in a cluster.
+    Cluster,
 }
 
 impl Measure {
@@ -73,6 +93,18 @@ impl Measure {
             Self::Propagation => Scene::Propagation.measure(programs, effort).await,
             Self::EnvoyMemory => Scene::EnvoyMemory.measure(programs, effort).await,
             Self::Requests => Scene::Requests.measure(programs, effort).await,
+            Self::Admission => measure::admission::measure(effort),
+            Self::Issuing => measure::issuing::measure(effort).await,
+            Self::ApiServer => Scene::ApiServer.measure(programs, effort).await,
+            Self::Footprint => Scene::Footprint.measure(programs, effort).await,
+            Self::Pods => measure::pods::measure(effort).await,
+        }
+    }
+
+    fn part(self) -> Part {
+        match self {
+            Self::Admission | Self::Issuing | Self::ApiServer | Self::Footprint | Self::Pods => Part::Cluster,
+            _ => Part::Mesh,
         }
     }
 }
@@ -82,7 +114,10 @@ struct RunArguments {
     /// Fewer rounds of the same sizes.
     #[arg(long)]
     quick: bool,
-    /// Measures to take, all by default; `counts` does not depend on machine or build.
+    /// What to measure where no measures are named.
+    #[arg(long, value_enum, default_value = "mesh")]
+    part: Part,
+    /// Measures to take, all of the part by default; `counts` does not depend on machine or build.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Measure>,
     /// File for the figures as JSON.
@@ -176,7 +211,11 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     let effort = if arguments.quick { Effort::QUICK } else { Effort::FULL };
     let mut figures = Vec::new();
     for measure in Measure::value_variants() {
-        if arguments.only.is_empty() || arguments.only.contains(measure) {
+        let wanted = match &*arguments.only {
+            [] => measure.part() == arguments.part,
+            only => only.contains(measure),
+        };
+        if wanted {
             figures.extend(measure.take(&programs, effort).await.with_context(|| format!("measure {measure:?}"))?);
             progress(&format!("{measure:?} done"));
         }

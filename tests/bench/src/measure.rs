@@ -1,10 +1,15 @@
 //! The measures. Each returns the figures it is named for; none of them judges.
 
+pub mod admission;
+pub mod api_server;
 pub mod core;
 pub mod counts;
 pub mod envoy;
+pub mod footprint;
+pub mod issuing;
 pub mod memory;
 pub mod operator;
+pub mod pods;
 pub mod push;
 pub mod reconnect;
 pub mod requests;

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 /// Services in one namespace.
 const PER_NAMESPACE: u32 = 50;
-/// Pods behind one service.
-const PODS: u32 = 2;
+/// Pods behind one service, unless a mesh says otherwise.
+pub const PODS: u32 = 2;
 
 /// How access is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Mesh {
     pub services: u32,
     /// Access.
     pub access: Access,
+    /// Pods behind each service.
+    pub pods: u32,
 }
 
 fn octets(base: [u8; 2], number: u32) -> Ipv4Addr {
@@ -39,7 +41,8 @@ fn octets(base: [u8; 2], number: u32) -> Ipv4Addr {
     Ipv4Addr::new(base[0], base[1], high, low)
 }
 
-fn namespace_of(service: u32) -> String {
+/// Namespace of a service.
+pub fn namespace_of(service: u32) -> String {
     format!("bench-{}", service / PER_NAMESPACE)
 }
 
@@ -63,7 +66,8 @@ impl Mesh {
 
     /// ClusterIP of a service.
     pub fn cluster_ip(service: u32) -> Ipv4Addr {
-        octets([10, 96], service + 1)
+        // The first addresses of the range are given to Kubernetes' own Services.
+        octets([10, 96], service + 0x101)
     }
 
     /// The manifests of the mesh, service by service; the first list is what all share.
@@ -112,20 +116,15 @@ impl Mesh {
             }),
             self.endpoint_slice(service, 0),
         ];
-        objects.extend((0..PODS).map(|pod| {
-            json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": { "namespace": namespace, "name": format!("{name}-{pod}") },
-                "spec": { "serviceAccountName": name, "containers": [] },
-            })
-        }));
+        objects.extend((0..self.pods).map(|number| pod(&namespace, &format!("{name}-{number}"), &name)));
         if self.access == Access::Policy {
             objects.extend(self.policy(service));
         }
         objects
     }
 
-    fn policy(&self, service: u32) -> [Value; 2] {
+    /// HTTPRouteGroup and TrafficTarget of a service.
+    pub fn policy(&self, service: u32) -> [Value; 2] {
         let (namespace, name) = (namespace_of(service), format!("service-{service}"));
         let next = (service + 1) % self.services;
         let account =
@@ -150,8 +149,8 @@ impl Mesh {
     /// The EndpointSlice of a service; each `generation` has other addresses.
     pub fn endpoint_slice(&self, service: u32, generation: u32) -> Value {
         let (namespace, name) = (namespace_of(service), format!("service-{service}"));
-        let address = |pod| octets([10, 244 + u8::from(generation % 2 == 1)], service * PODS + pod + 1);
-        let endpoints: Vec<Value> = (0..PODS)
+        let address = |pod| octets([10, 244 + u8::from(generation % 2 == 1)], service * self.pods + pod + 1);
+        let endpoints: Vec<Value> = (0..self.pods)
             .map(|pod| json!({ "addresses": [address(pod)], "targetRef": { "kind": "Pod", "name": format!("{name}-{pod}") } }))
             .collect();
         json!({
@@ -169,6 +168,15 @@ impl Mesh {
 
 fn account(namespace: &str, name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "namespace": namespace, "name": name } })
+}
+
+/// A Pod of an account.
+pub fn pod(namespace: &str, name: &str, account: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "namespace": namespace, "name": name },
+        "spec": { "serviceAccountName": account, "containers": [{ "name": "app", "image": "app.example/app:1" }] },
+    })
 }
 
 /// One manifest as an object.

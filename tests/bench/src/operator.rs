@@ -23,7 +23,7 @@ use crate::fleet::{Sidecar, Sidecars};
 use crate::mesh::Mesh;
 
 /// Where it serves xDS: an address that every pod reaches.
-const XDS: SocketAddr = SocketAddr::new(IpAddr::V4(NODE_IPV4), 15128);
+pub(crate) const XDS: SocketAddr = SocketAddr::new(IpAddr::V4(NODE_IPV4), 15128);
 /// How long it may take to read a folder, and to bring proxies in sync.
 pub const LIMIT: Duration = Duration::from_secs(120);
 /// Lines of its log kept for error messages.
@@ -41,7 +41,7 @@ pub struct InSync {
 }
 
 #[derive(Debug)]
-enum Said {
+pub(crate) enum Said {
     Serving,
     InSync(InSync),
 }
@@ -49,12 +49,54 @@ enum Said {
 /// The running control plane. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Operator {
-    child: Child,
-    state: PathBuf,
-    said: mpsc::UnboundedReceiver<Said>,
-    tail: Arc<Mutex<VecDeque<String>>>,
+    log: Log,
+    store: CertificateStore,
     /// The last publication that each proxy acknowledged, as far as it was read.
     synced: BTreeMap<String, u64>,
+}
+
+/// The process, followed by its log. It is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Log {
+    child: Child,
+    said: mpsc::UnboundedReceiver<Said>,
+    tail: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Log {
+    /// Starts the process; what each proxy has acknowledged is said in its log.
+    pub(crate) fn of(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command
+            // What each proxy has acknowledged is said at this level.
+            .env("RUST_LOG", "info,osm_operator=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start osm-operator")?;
+        let log = child.stderr.take().context("no standard error")?;
+        let (sender, said) = mpsc::unbounded_channel();
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let followed = Self { child, said, tail: Arc::clone(&tail) };
+        // A thread of its own: a control plane whose log nobody reads stands still.
+        std::thread::spawn(move || read_log(log, &sender, &tail));
+        Ok(followed)
+    }
+
+    async fn listen(&mut self) -> anyhow::Result<Said> {
+        let problem = match tokio::time::timeout(LIMIT, self.said.recv()).await {
+            Ok(Some(said)) => return Ok(said),
+            Ok(None) => "osm-operator ended".to_owned(),
+            Err(_) => format!("osm-operator said nothing for {LIMIT:?} that was waited for"),
+        };
+        bail!("{problem}; the end of its log:\n{}", self.tail())
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn tail(&self) -> String {
+        let tail: Vec<String> = self.tail.lock().iter().cloned().collect();
+        tail.join("\n")
+    }
 }
 
 /// `osm-operator`: where `OSM_OPERATOR` says, else beside this program.
@@ -82,36 +124,29 @@ impl Operator {
     pub async fn start(folder: &Path, state: &Path) -> anyhow::Result<Self> {
         let ranges = Mesh::options()?.service_ranges;
         let ranges = ranges.iter().flat_map(|range| ["--service-cidr".to_owned(), range.to_string()]);
-        let mut child = Command::new(sandbox::install_program(&program()?)?)
+        let mut command = Command::new(sandbox::install_program(&program()?)?);
+        command
             .args([OsString::from("standalone"), folder.into(), "--state-dir".into(), state.into()])
             .args(["--listen", &XDS.to_string()])
-            .args(ranges)
-            // What each proxy has acknowledged is said at this level.
-            .env("RUST_LOG", "info,osm_operator=debug")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start osm-operator")?;
-        let log = child.stderr.take().context("no standard error")?;
-        let (sender, said) = mpsc::unbounded_channel();
-        let tail = Arc::new(Mutex::new(VecDeque::new()));
-        let mut operator =
-            Self { child, state: state.to_owned(), said, tail: Arc::clone(&tail), synced: BTreeMap::new() };
-        // A thread of its own: a control plane whose log nobody reads stands still.
-        std::thread::spawn(move || read_log(log, &sender, &tail));
-        while !matches!(operator.listen().await?, Said::Serving) {}
-        Ok(operator)
+            .args(ranges);
+        let mut log = Log::of(&mut command)?;
+        while !matches!(log.listen().await?, Said::Serving) {}
+        Ok(Self { log, store: open_store(state, Clock::system())?, synced: BTreeMap::new() })
+    }
+
+    /// A control plane whose authority is known otherwise.
+    pub(crate) fn of(log: Log, store: CertificateStore) -> Self {
+        Self { log, store, synced: BTreeMap::new() }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.log.child.id()
     }
 
     async fn listen(&mut self) -> anyhow::Result<Said> {
-        let problem = match tokio::time::timeout(LIMIT, self.said.recv()).await {
-            Ok(Some(said)) => return Ok(said),
-            Ok(None) => "osm-operator ended".to_owned(),
-            Err(_) => format!("osm-operator said nothing for {LIMIT:?} that was waited for"),
-        };
-        let tail: Vec<String> = self.tail.lock().iter().cloned().collect();
-        bail!("{problem}; the end of its log:\n{}", tail.join("\n"))
+        self.log.listen().await
     }
 
     /// The next proxy that is in sync.
@@ -151,46 +186,66 @@ impl Operator {
         Ok(())
     }
 
-    fn store(&self) -> anyhow::Result<CertificateStore> {
-        open_store(&self.state, Clock::system())
-    }
-
-    /// The configuration of the sidecar of a workload in a pod, which names the proxy; writes its certificate into the pod.
+    /// The configuration of the sidecar of a workload in a pod, which names the proxy unless `node` does; writes its certificate
+    /// into the pod.
     ///
     /// # Errors
     /// No certificate can be issued.
     pub async fn sidecar(
         &self,
         pod: &Pod,
-        (namespace, account): (&str, &str),
+        workload: (&str, &str),
         binary: &EnvoyBinary,
+        node: Option<&str>,
     ) -> anyhow::Result<EnvoySpec> {
-        let bootstrap = bootstrap((namespace, account), pod.name(), Envoy::directory_in(pod)?)?;
-        write_certificates(&bootstrap, &self.store()?, Some(PROXY_UID)).await?;
+        let bootstrap = bootstrap(workload, node.unwrap_or(pod.name()), Envoy::directory_in(pod)?)?;
+        write_certificates(&bootstrap, &self.store, Some(PROXY_UID)).await?;
         // JSON is YAML.
         Ok(EnvoySpec::new(binary.clone(), bootstrap.envoy()?.to_string()))
     }
 
-    /// Connects synthetic sidecars of a workload, each with a certificate of its own.
+    /// Connects synthetic sidecars, each with a certificate of its own.
     ///
     /// # Errors
     /// One cannot be issued a certificate, or is refused.
-    pub async fn synthetic_sidecars(&self, workload: (&str, &str), count: u32) -> anyhow::Result<Sidecars> {
-        let (store, options) = (self.store()?, Mesh::options()?);
-        let roots = store.trust_bundle().await.context("read the roots of the mesh")?;
+    pub async fn synthetic_sidecars(&self, proxies: &[SyntheticProxy]) -> anyhow::Result<Sidecars> {
+        let options = Mesh::options()?;
+        let roots = self.store.trust_bundle().await.context("read the roots of the mesh")?;
         let mut sidecars = Vec::new();
-        for number in 0..count {
-            let node = format!("synthetic-{number}");
-            let proxy = PeerIdentity::Proxy(bootstrap(workload, &node, PathBuf::new())?.proxy()?);
-            let leaf = store.certificate(&proxy).await.with_context(|| format!("issue a certificate for {node}"))?;
-            sidecars.push(Sidecar { node, tls: Arc::new(client_config(&leaf, &roots)?) });
+        for SyntheticProxy { namespace, account, node } in proxies {
+            let proxy = PeerIdentity::Proxy(bootstrap((namespace, account), node, PathBuf::new())?.proxy()?);
+            let leaf =
+                self.store.certificate(&proxy).await.with_context(|| format!("issue a certificate for {node}"))?;
+            sidecars.push(Sidecar { node: node.clone(), tls: Arc::new(client_config(&leaf, &roots)?) });
         }
         let name = control_plane_identity(&trust_domain()?, &options.control_plane_namespace)?.ads_dns_name();
         Sidecars::connect(XDS, &name, sidecars).await
     }
 }
 
-impl Drop for Operator {
+/// Whom a synthetic sidecar is the proxy of.
+#[derive(Debug, Clone)]
+pub struct SyntheticProxy {
+    /// Namespace of its workload.
+    pub namespace: String,
+    /// ServiceAccount of its workload.
+    pub account: String,
+    /// Its node id.
+    pub node: String,
+}
+
+impl SyntheticProxy {
+    /// Proxies of one workload, which is in no cluster.
+    #[must_use]
+    pub fn several((namespace, account): (&str, &str), count: u32) -> Vec<Self> {
+        let node = |number| format!("synthetic-{number}");
+        (0..count)
+            .map(|number| Self { namespace: namespace.to_owned(), account: account.to_owned(), node: node(number) })
+            .collect()
+    }
+}
+
+impl Drop for Log {
     fn drop(&mut self) {
         // Fails only if it has ended by itself.
         let _ = self.child.kill();
@@ -198,7 +253,7 @@ impl Drop for Operator {
     }
 }
 
-fn trust_domain() -> anyhow::Result<TrustDomain> {
+pub(crate) fn trust_domain() -> anyhow::Result<TrustDomain> {
     Ok(TrustDomain::new(Mesh::options()?.trust_domain.as_str())?)
 }
 

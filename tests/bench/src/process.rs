@@ -113,10 +113,7 @@ impl ServerProcess {
     /// # Errors
     /// When the process is gone.
     pub fn resident(&self) -> anyhow::Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.id))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in status")?;
-        let kib = line.trim().trim_end_matches(" kB").parse::<u64>().with_context(|| format!("VmRSS {line:?}"))?;
-        Ok(kib * 1024)
+        resident(self.id)
     }
 
     /// Waits until the process is at rest and returns the processor time it used so far.
@@ -150,4 +147,28 @@ impl ServerProcess {
         }
         Ok(())
     }
+}
+
+/// Resident memory of a process in bytes.
+///
+/// # Errors
+/// It is gone.
+pub fn resident(id: u32) -> anyhow::Result<u64> {
+    memory(id, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, in bytes.
+///
+/// # Errors
+/// It is gone.
+pub fn peak(id: u32) -> anyhow::Result<u64> {
+    memory(id, "VmHWM:")
+}
+
+fn memory(id: u32, field: &str) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in status"))?;
+    let kib = line.trim().trim_end_matches(" kB").parse::<u64>().with_context(|| format!("{field} {line:?}"))?;
+    Ok(kib * 1024)
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use osm_testkit::EnvoyBinary;
 
 use crate::figure::Figure;
-use crate::measure::{Effort, envoy, operator, requests};
+use crate::measure::{Effort, api_server, envoy, footprint, operator, requests};
 use crate::subject::Programs;
 
 /// What is measured in a sandbox of its own.
@@ -18,6 +18,10 @@ pub enum Scene {
     EnvoyMemory,
     /// Requests through sidecars.
     Requests,
+    /// A changed object at an API server until a real Envoy has it, and what policies write.
+    ApiServer,
+    /// Memory and idle requests in a mesh of 1,600 Pods.
+    Footprint,
 }
 
 impl Scene {
@@ -26,6 +30,8 @@ impl Scene {
             Self::Propagation => "propagation",
             Self::EnvoyMemory => "envoy-memory",
             Self::Requests => "requests",
+            Self::ApiServer => "api-server",
+            Self::Footprint => "footprint",
         }
     }
 
@@ -60,6 +66,8 @@ impl Scene {
             Self::Propagation => operator::measure(effort).await,
             Self::EnvoyMemory => envoy::measure(effort).await,
             Self::Requests => requests::measure(effort).await,
+            Self::ApiServer => api_server::measure(effort).await,
+            Self::Footprint => footprint::measure(effort).await,
         }
     }
 }

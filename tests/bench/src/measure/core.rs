@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::figure::{Figure, Goal};
 use crate::measure::{Effort, progress};
-use crate::mesh::{Access, Mesh, object};
+use crate::mesh::{Access, Mesh, PODS, object};
 use crate::statistics::Summary;
 
 /// Sizes whose cost for one change is compared.
@@ -42,7 +42,7 @@ struct Subject {
 
 impl Subject {
     fn new(services: u32, access: Access) -> anyhow::Result<Self> {
-        let mesh = Mesh { services, access };
+        let mesh = Mesh { services, access, pods: PODS };
         let mut engine = MeshEngine::new(Mesh::options()?);
         engine.update(mesh.objects()?);
         Ok(Self { mesh, engine, changes: 0 })
@@ -135,7 +135,7 @@ fn compare(effort: Effort, access: Access, changing: Changing, key: &str, goal: 
 }
 
 fn full_build(effort: Effort) -> anyhow::Result<Figure> {
-    let mesh = Mesh { services: effort.services, access: Access::Permissive };
+    let mesh = Mesh { services: effort.services, access: Access::Permissive, pods: PODS };
     let objects = mesh.objects()?;
     let mut samples = Vec::new();
     for _ in 0..effort.rounds {

@@ -10,7 +10,7 @@ use osm_testkit::{Envoy, EnvoyBinary, Fabric, NEWEST_ENVOY, eventually};
 use crate::figure::{Figure, Goal};
 use crate::folder::Folder;
 use crate::measure::{Effort, progress};
-use crate::mesh::{Access, Mesh};
+use crate::mesh::{Access, Mesh, PODS};
 use crate::operator::{LIMIT, Operator};
 use crate::statistics::Summary;
 
@@ -64,14 +64,14 @@ pub async fn measure(effort: Effort) -> anyhow::Result<Vec<Figure>> {
 /// Bytes that new Envoys have allocated in a mesh of so many services.
 async fn allocated(fabric: &Fabric, services: u32, rounds: usize) -> anyhow::Result<Vec<f64>> {
     progress(&format!("envoy memory: {services} services"));
-    let mesh = Mesh { services, access: Access::Permissive };
+    let mesh = Mesh { services, access: Access::Permissive, pods: PODS };
     let folder = Folder::of_mesh(&Path::new(STATE_DIRECTORY).join("bench"), &format!("memory-{services}"), &mesh)?;
     let mut operator = Operator::start(folder.manifests(), folder.state()).await?;
     let binary = EnvoyBinary::find(NEWEST_ENVOY)?;
     let mut readings = Vec::new();
     for round in 0..rounds {
         let pod = fabric.add_pod(&format!("m{services}-{round}")).await?;
-        let spec = operator.sidecar(&pod, Mesh::CLIENT, &binary).await?;
+        let spec = operator.sidecar(&pod, Mesh::CLIENT, &binary, None).await?;
         let mut envoy = Envoy::start(&pod, &spec)?;
         envoy.ready(LIMIT).await?;
         operator.wait_in_sync(round + 1).await?;

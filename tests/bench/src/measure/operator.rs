@@ -11,12 +11,12 @@ use osm_testkit::{Envoy, EnvoyBinary, Fabric, NEWEST_ENVOY, eventually};
 use crate::figure::{Figure, Goal};
 use crate::folder::{Folder, endpoints_file};
 use crate::measure::{Effort, progress};
-use crate::mesh::{Access, Mesh};
-use crate::operator::{LIMIT, Operator};
+use crate::mesh::{Access, Mesh, PODS};
+use crate::operator::{LIMIT, Operator, SyntheticProxy};
 use crate::statistics::{Summary, quantile};
 
 /// The mesh.
-const MESH: Mesh = Mesh { services: 100, access: Access::Policy };
+const MESH: Mesh = Mesh { services: 100, access: Access::Policy, pods: PODS };
 /// Synthetic proxies of the same workload.
 const SYNTHETIC: u32 = 200;
 /// Changes before the first that counts.
@@ -46,11 +46,11 @@ pub async fn measure(effort: Effort) -> anyhow::Result<Vec<Figure>> {
     let folder = Folder::of_mesh(&Path::new(STATE_DIRECTORY).join("bench"), "propagation", &MESH)?;
     let mut operator = Operator::start(folder.manifests(), folder.state()).await?;
     let pod = fabric.add_pod(REAL).await?;
-    let spec = operator.sidecar(&pod, Mesh::CLIENT, &EnvoyBinary::find(NEWEST_ENVOY)?).await?;
+    let spec = operator.sidecar(&pod, Mesh::CLIENT, &EnvoyBinary::find(NEWEST_ENVOY)?, None).await?;
     let mut envoy = Envoy::start(&pod, &spec)?;
     envoy.ready(LIMIT).await?;
     progress(&format!("propagation: Envoy is ready; connecting {SYNTHETIC} synthetic proxies"));
-    let mut sidecars = operator.synthetic_sidecars(Mesh::CLIENT, SYNTHETIC).await?;
+    let mut sidecars = operator.synthetic_sidecars(&SyntheticProxy::several(Mesh::CLIENT, SYNTHETIC)).await?;
     operator.wait_in_sync(SYNTHETIC as usize + 1).await?;
 
     let mut samples = Vec::new();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::figure::{Figure, Goal};
 use crate::folder::Folder;
 use crate::measure::{Effort, progress};
-use crate::mesh::{Access, Mesh};
+use crate::mesh::{Access, Mesh, PODS};
 use crate::operator::{LIMIT, Operator};
 use crate::statistics::Summary;
 
@@ -74,7 +74,7 @@ impl Scene {
         let mut operator = Operator::start(folder.manifests(), folder.state()).await?;
         let binary = EnvoyBinary::find(NEWEST_ENVOY)?;
         for (workload, identity) in [(&mut client, Mesh::CLIENT), (&mut server, SERVER)] {
-            let spec = operator.sidecar(workload.pod(), identity, &binary).await?;
+            let spec = operator.sidecar(workload.pod(), identity, &binary, None).await?;
             workload.join_mesh(&spec, &InterceptConfig::default())?.ready(LIMIT).await?;
         }
         operator.wait_in_sync(2).await?;
@@ -151,7 +151,8 @@ async fn load(client: &Workload, url: &str, requests: u64) -> anyhow::Result<Lat
 
 /// A permissive mesh of a client and of services that all lead to one server.
 fn manifests(services: u32, client: Ipv4Addr, server: Ipv4Addr) -> Vec<Value> {
-    let mut manifests = Mesh { services: 0, access: Access::Permissive }.manifests().flatten().collect::<Vec<_>>();
+    let mut manifests =
+        Mesh { services: 0, access: Access::Permissive, pods: PODS }.manifests().flatten().collect::<Vec<_>>();
     let (namespace, account) = SERVER;
     let label = json!({ "openservicemesh.io/monitored-by": "osm" });
     manifests.push(json!({
