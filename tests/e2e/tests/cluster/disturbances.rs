@@ -1,0 +1,136 @@
+//! What happens to nodes, applications and control planes, under load: no request fails.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use osm_e2e::{ClusterWorld, ObjectKey};
+use osm_testkit::eventually;
+
+use crate::LIMIT;
+use crate::application::{NAMESPACE, URL, answered, grant, load, unharmed};
+
+/// All pods of the server are replaced, one by one; then one is deleted.
+pub(crate) async fn rolling_update(world: &ClusterWorld) -> Result<()> {
+    let load = load(world).await?;
+    world.restart(NAMESPACE, "echo").await?;
+    let pods = pods(world, NAMESPACE, "app=echo").await?;
+    let first = pods.first().context("the server has pods")?;
+    world.kubectl().output(&["delete", "pod", "-n", NAMESPACE, first]).await?;
+    world.rolled_out(NAMESPACE, "deployment/echo").await?;
+    unharmed(load).await.map(drop)
+}
+
+/// The kubelet ends and comes back; pods and their proxies go on.
+pub(crate) async fn kubelet_restarts(world: &ClusterWorld) -> Result<()> {
+    let load = load(world).await?;
+    world.cluster().restart_kubelet().await?;
+    unharmed(load).await.map(drop)
+}
+
+/// Replicas of the control plane are killed in turn, both at once every third time, at points that the load's progress chooses, while
+/// a policy comes and goes. Afterwards everything is as it was.
+pub(crate) async fn control_plane_killed(world: &ClusterWorld) -> Result<()> {
+    let before = eventually("the mesh is settled", LIMIT, || state(world)).await?;
+    let load = load(world).await?;
+    let mut kills = 0;
+    let mut round: u64 = 0;
+    while kills < 20 {
+        let pods = eventually("there is a replica", LIMIT, || async {
+            let pods = pods(world, "osm-system", "app=osm-controller").await?;
+            ensure!(!pods.is_empty(), "no replica");
+            Ok(pods)
+        })
+        .await?;
+        let victims: Vec<&str> = match round % 3 {
+            0 => pods.iter().take(1).map(String::as_str).collect(),
+            1 => pods.iter().rev().take(1).map(String::as_str).collect(),
+            _ => pods.iter().map(String::as_str).collect(),
+        };
+        let arguments = ["delete", "pod", "-n", "osm-system", "--force", "--grace-period=0", "--wait=false"];
+        world.kubectl().output(&[&arguments[..], &victims].concat()).await?;
+        kills += victims.len();
+        // Refused as long as no replica answers for the webhook: a user repeats it.
+        match round % 8 {
+            2 => change(world, true).await?,
+            6 => change(world, false).await?,
+            // Sometimes before the new ones have begun, sometimes when they are ready: 0 to 5 seconds.
+            _ => drop(load.reach(load.report().await?.attempts + (round * 37) % 101, LIMIT).await?),
+        }
+        round += 1;
+    }
+    change(world, false).await?;
+    world.rolled_out("osm-system", "deployment/osm-controller").await?;
+    eventually("the mesh is as it was", LIMIT, || async {
+        let after = state(world).await?;
+        ensure!(after == before, "before: {before:#?}\nafter: {after:#?}");
+        Ok(())
+    })
+    .await?;
+    unharmed(load).await.map(drop)
+}
+
+/// Grants `other` what `caller` has, or takes it away.
+async fn change(world: &ClusterWorld, granted: bool) -> Result<()> {
+    let object = grant("other", "echo", &["other"]).to_string();
+    eventually("the policy is changed", LIMIT, || async {
+        if granted {
+            world.kubectl().apply(&object).await
+        } else {
+            let name = "traffictarget/other";
+            world.kubectl().output(&["delete", "-n", NAMESPACE, "--ignore-not-found", name]).await
+        }
+    })
+    .await
+    .map(drop)
+}
+
+/// The API server ends for a minute, that is 1,200 requests at 20 a second. Then a new policy takes effect.
+pub(crate) async fn api_server_away(world: &ClusterWorld) -> Result<()> {
+    let load = load(world).await?;
+    let begin = load.report().await?.attempts;
+    world.cluster().stop_api_server()?;
+    let away = load.reach(begin + 1200, LIMIT).await;
+    world.cluster().start_api_server().await?;
+    away?;
+    change(world, true).await?;
+    world.wait_condition(&ObjectKey::new("TrafficTarget", NAMESPACE, "other"), "Programmed").await?;
+    answered(world, "other", URL).await?;
+    change(world, false).await?;
+    eventually("the policy is gone", LIMIT, || async {
+        let report = world.control("other").get(URL, 3).await?;
+        ensure!(report.successes() == 0, "{report:?}");
+        Ok(())
+    })
+    .await?;
+    world.rolled_out("osm-system", "deployment/osm-controller").await?;
+    unharmed(load).await.map(drop)
+}
+
+/// Names of the pods that a selector selects and that are not about to end.
+pub(crate) async fn pods(world: &ClusterWorld, namespace: &str, selector: &str) -> Result<Vec<String>> {
+    let list = world.json(&["get", "pods", "-n", namespace, "-l", selector]).await?;
+    let living = list["items"].as_array().into_iter().flatten();
+    let living = living.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    Ok(living.map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+/// What the mesh says of itself: conditions of policies, versions of snapshots and how many of their proxies run them. An error while
+/// a proxy is behind.
+async fn state(world: &ClusterWorld) -> Result<BTreeMap<String, String>> {
+    let kinds = "traffictargets,httproutegroups,tcproutes,trafficsplits,meshconfigs,proxysnapshots";
+    let list = world.json(&["get", kinds, "-A"]).await?;
+    let mut state = BTreeMap::new();
+    for object in list["items"].as_array().into_iter().flatten() {
+        let meta = &object["metadata"];
+        let status = &object["status"];
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let conditions: BTreeMap<_, _> = conditions
+            .map(|condition| (condition["type"].as_str().unwrap_or_default(), condition["status"].as_str()))
+            .collect();
+        let proxies = &status["proxies"];
+        ensure!(proxies["connected"] == proxies["synced"], "{meta}: {status}");
+        let text = format!("{conditions:?} {} {} {}", status["version"], proxies["connected"], proxies["synced"]);
+        state.insert(format!("{} {}/{}", object["kind"], meta["namespace"], meta["name"]), text);
+    }
+    Ok(state)
+}
