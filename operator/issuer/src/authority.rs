@@ -51,7 +51,7 @@ impl AuthorityChain {
 
     /// What providers return in any order, in the order of [`Self::from_pem`]: from `signing` on, each followed by its
     /// issuer as far as `pool` has it.
-    #[cfg(any(feature = "vault", feature = "key-vault"))]
+    #[cfg(any(feature = "cert-manager", feature = "vault", feature = "key-vault"))]
     pub(crate) fn ordered(
         signing: CertificateDer<'static>,
         pool: &[CertificateDer<'static>],

@@ -38,6 +38,13 @@ pub enum Blame {
         /// Its address, without credentials.
         address: String,
     },
+    /// An object of another system's in the cluster, through which a provider is used.
+    Object {
+        /// Its kind with the API group, for example `Issuer.cert-manager.io`.
+        kind: String,
+        /// Its name, after the namespace if it has one: `osm-system/osm-ca`.
+        name: String,
+    },
     /// The request itself.
     Request,
     /// This process.
@@ -50,6 +57,7 @@ impl fmt::Display for Blame {
             Self::Secret { namespace, name } => write!(f, "Secret {namespace}/{name}"),
             Self::Folder { path } => write!(f, "folder {}", path.display()),
             Self::Remote { address } => write!(f, "issuer at {address}"),
+            Self::Object { kind, name } => write!(f, "{kind} {name}"),
             Self::Request => f.write_str("the certificate request"),
             Self::Process => f.write_str("this process"),
         }

@@ -134,6 +134,9 @@ pub enum IssuerConfig {
     /// A key in Azure Key Vault (`spec.provider.azureKeyVault`).
     #[cfg(feature = "key-vault")]
     KeyVault(crate::key_vault::KeyVaultConfig),
+    /// cert-manager's controllers, through an Issuer or ClusterIssuer (`spec.provider.certManager`).
+    #[cfg(feature = "cert-manager")]
+    CertManager(crate::cert_manager::CertManagerConfig),
 }
 
 /// An issuer, and whom to blame for its answers.
@@ -175,6 +178,11 @@ impl IssuerConfig {
             Self::KeyVault(config) => {
                 Ok(NamedIssuer { origin: config.remote(), issuer: Arc::new(crate::key_vault::KeyVault::new(config)?) })
             }
+            #[cfg(feature = "cert-manager")]
+            Self::CertManager(config) => Ok(NamedIssuer {
+                origin: config.origin(),
+                issuer: Arc::new(crate::cert_manager::CertManager::new(config)),
+            }),
         }
     }
 }

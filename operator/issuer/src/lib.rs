@@ -45,6 +45,8 @@
 mod authority;
 mod authority_error;
 mod bundle;
+#[cfg(feature = "cert-manager")]
+pub mod cert_manager;
 mod der;
 mod error;
 mod identity;
