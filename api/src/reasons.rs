@@ -70,6 +70,8 @@ reasons! {
         ValueReplaced,
         /// The lowest TLS version is above the highest.
         TlsVersionsConflict,
+        /// A field asks for something that the mesh does not do.
+        NoEffect,
     }
 
     /// Reasons on a MeshRootCertificate.

@@ -25,7 +25,7 @@ mod traffic_target;
 
 pub use endpoint_slice::{SERVICE_NAME_LABEL, SliceAddress, SliceFacts, endpoint_slice};
 pub use http_route_group::{NamedMatch, RouteGroupFacts, http_route_group};
-pub use mesh_config::{MeshConfigFacts, mesh_config, settings};
+pub use mesh_config::{MeshConfigFacts, SETTING_EFFECTS, SettingEffect, mesh_config, settings};
 pub use mesh_root_certificate::{RootFacts, RootRemoval, mesh_root_certificate};
 pub use namespace::{AccessMode, IGNORE_LABEL, MONITORED_BY_LABEL, NamespaceFacts, PERMISSIVE_ANNOTATION, namespace};
 pub use parsed::{Parsed, Report};

@@ -1,5 +1,7 @@
 //! MeshConfig: settings of the whole mesh.
 
+mod effect;
+
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -9,6 +11,7 @@ use osm_model::{
     TrustDomain,
 };
 
+pub use self::effect::{SETTING_EFFECTS, SettingEffect};
 use crate::parsed::{Parsed, Report};
 
 /// What the MeshConfig says about proxies.
@@ -32,6 +35,7 @@ pub fn mesh_config(object: &MeshConfig) -> Parsed<MeshConfigFacts> {
     for complaint in spec.complaints() {
         report.complain(MeshConfigReason::ValueReplaced, complaint);
     }
+    effect::warn_of_no_effect(spec, &mut report);
     let sidecar = &spec.sidecar;
     let (minimum, maximum) =
         (tls_version(sidecar.tls_min_protocol_version()), tls_version(sidecar.tls_max_protocol_version()));
