@@ -3,6 +3,7 @@
 //! One cluster for everything, because it is what takes long: scenes run one after the other, and what failed is told at the end.
 //! Needs root and what `hack/setup --cluster` prepares; a test that cannot run fails and names it.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::print_stdout, reason = "how long each scene took is told when the output is asked for")]
 
 #[path = "cluster/application.rs"]
 mod application;
