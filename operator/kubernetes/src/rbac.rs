@@ -56,8 +56,12 @@ pub fn rules(names: &RuleNames) -> Rules {
     Rules {
         cluster: cluster(names),
         control_plane_namespace: control_plane_namespace(names),
-        // A request is made, read until it is answered, and taken away.
-        cert_manager: vec![rule("cert-manager.io", &["certificaterequests"], &["create", "get", "delete"])],
+        cert_manager: vec![
+            // A request is made, read until it is answered, and taken away; those of a process that died are listed first.
+            rule("cert-manager.io", &["certificaterequests"], &["create", "get", "list", "delete"]),
+            // Whether it is ready is told in its own words.
+            rule("cert-manager.io", &["issuers"], &["get"]),
+        ],
     }
 }
 

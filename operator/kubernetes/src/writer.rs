@@ -56,6 +56,11 @@ impl Writer {
         Self { client, stored }
     }
 
+    /// The connection, for what is not written here.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// What the API server holds of our kinds.
     pub fn stored(&self) -> &StoredObjects {
         &self.stored

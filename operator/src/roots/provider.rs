@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use osm_api::{
-    AzureKeyVaultProvider, MeshRootCertificateProvider, MeshRootCertificateReason as Reason, Provider, TresorProvider,
-    VaultProvider,
+    AzureKeyVaultProvider, CertManagerProvider, MeshRootCertificateProvider, MeshRootCertificateReason as Reason,
+    Provider, TresorProvider, VaultProvider,
 };
+use osm_issuer::cert_manager::{CertManagerConfig, IssuerKind};
 use osm_issuer::key_vault::{KeyVaultAuth, KeyVaultAuthority, KeyVaultConfig, KeyVaultNetwork};
 use osm_issuer::vault::{VaultAuth, VaultConfig, VaultProtocol};
 use osm_issuer::{
@@ -15,6 +16,7 @@ use osm_issuer::{
 use time::OffsetDateTime;
 
 use super::secrets::Secrets;
+use crate::labels;
 
 /// How soon what failed is tried again when nothing says otherwise.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
@@ -111,7 +113,7 @@ impl Factory {
             Provider::Tresor(tresor) => self.tresor(tresor, now).await?,
             Provider::Vault(vault) => self.vault(vault).await?,
             Provider::AzureKeyVault(key_vault) => self.key_vault(key_vault).await?,
-            Provider::CertManager(_) => return Err(unsupported("spec.provider.certManager")),
+            Provider::CertManager(issuer) => self.cert_manager(issuer)?,
         };
         let issuer = config.build(now).map_err(|error| RootProblem::of_issuer(field, &error))?;
         let looked = async {
@@ -231,9 +233,66 @@ impl Factory {
         };
         Ok((FIELD, IssuerConfig::KeyVault(config)))
     }
+
+    fn cert_manager(&self, issuer: &CertManagerProvider) -> Result<(&'static str, IssuerConfig), RootProblem> {
+        const FIELD: &str = "spec.provider.certManager";
+        let invalid =
+            |field, message: String, remedy| RootProblem::new(Reason::InvalidProvider, field, message, remedy);
+        let issuer_kind = IssuerKind::parse(&issuer.issuer_kind).map_err(|error| {
+            let remedy = "set Issuer (of the control plane's namespace) or ClusterIssuer";
+            invalid("spec.provider.certManager.issuerKind", error.to_string(), remedy)
+        })?;
+        for (field, value) in [
+            ("spec.provider.certManager.issuerName", &issuer.issuer_name),
+            ("spec.provider.certManager.issuerGroup", &issuer.issuer_group),
+        ] {
+            if value.is_empty() {
+                return Err(invalid(field, "it is empty".to_owned(), "name the issuer and its API group"));
+            }
+        }
+        let Some((client, mesh_name)) = self.secrets.cluster() else {
+            let message = "cert-manager signs in a cluster, and this control plane runs without one".to_owned();
+            return Err(invalid(FIELD, message, "use another provider"));
+        };
+        let config = CertManagerConfig {
+            client,
+            namespace: self.control_plane.namespace().to_owned(),
+            issuer_name: issuer.issuer_name.clone(),
+            issuer_kind,
+            issuer_group: issuer.issuer_group.clone(),
+            labels: labels::of_mesh(mesh_name),
+            timeout: CertManagerConfig::DEFAULT_TIMEOUT,
+            control_plane: self.control_plane.clone(),
+        };
+        Ok((FIELD, IssuerConfig::CertManager(config)))
+    }
 }
 
-fn unsupported(field: &str) -> RootProblem {
-    let message = "this build does not know the provider";
-    RootProblem::new(Reason::InvalidProvider, field, message, "use a build with it, or another provider")
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cert_manager_without_a_cluster_or_with_another_kind_of_issuer_is_a_finding_that_names_the_field() {
+        let control_plane = osm_issuer::TrustDomain::new("mesh.example")
+            .and_then(|domain| ControlPlaneIdentity::new(domain, "osm-system", "osm-controller"))
+            .unwrap();
+        let factory = Factory::in_folder(Path::new("/nowhere"), control_plane);
+        let problem = |kind: &str, name: &str| {
+            let provider = CertManagerProvider {
+                issuer_name: name.to_owned(),
+                issuer_kind: kind.to_owned(),
+                issuer_group: "cert-manager.io".to_owned(),
+            };
+            factory.cert_manager(&provider).unwrap_err()
+        };
+        let kind = problem("Isuer", "osm-ca");
+        assert_eq!((kind.field.as_str(), kind.reason), ("spec.provider.certManager.issuerKind", "InvalidProvider"));
+        assert!(kind.message.contains("\"Isuer\""), "{}", kind.message);
+        assert_eq!(problem("Issuer", "").field, "spec.provider.certManager.issuerName");
+        let folder = problem("ClusterIssuer", "osm-ca");
+        assert_eq!(folder.field, "spec.provider.certManager");
+        assert!(folder.message.contains("without one"), "{}", folder.message);
+    }
 }

@@ -94,6 +94,14 @@ impl Secrets {
         }
     }
 
+    /// The connection to the API server and the name of the mesh; `None` without a cluster.
+    pub(super) fn cluster(&self) -> Option<(kube::Client, &str)> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Cluster { writer, mesh_name, .. } => Some((writer.client(), mesh_name)),
+        }
+    }
+
     async fn make_authority(
         &self,
         field: &str,
