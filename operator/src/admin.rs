@@ -1,6 +1,8 @@
 //! The admin endpoint: health, metrics, a dump of every stage, and the renewal of certificates on demand. It listens on loopback
 //! unless told otherwise: whoever reaches it needs no credential.
 
+mod debug_access;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -17,6 +19,7 @@ use osm_xds::Cache;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::debug_access::DebugAccess;
 use crate::driver::Dump;
 use crate::metrics::Metrics;
 use crate::reconcile::Ledger;
@@ -92,6 +95,8 @@ pub struct Admin {
     pub rotate: RotateCertificates,
     /// What other replicas are told; `None` where there are none.
     pub(crate) ledger: Option<Ledger>,
+    /// Who may see the pages below `/debug`.
+    pub(crate) debug: DebugAccess,
 }
 
 impl std::fmt::Debug for Admin {
@@ -124,8 +129,9 @@ const INDEX: &[(&str, &str)] = &[
 ];
 
 impl Admin {
-    /// The routes.
+    /// The routes. To be served with the address of whoever asks (`into_make_service_with_connect_info::<SocketAddr>`).
     pub fn router(self) -> Router {
+        let guard = axum::middleware::from_fn_with_state(self.debug.clone(), debug_access::guard);
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
@@ -141,6 +147,7 @@ impl Admin {
             .route("/debug/snapshots/{namespace}/{account}", get(snapshot))
             .route("/certificates/rotate", post(rotate))
             .with_state(self)
+            .layer(guard)
     }
 
     async fn ask(&self, dump: Dump) -> Response {

@@ -51,6 +51,12 @@ pub(crate) enum DeletedMeshConfig {
     KeepsTheLast,
 }
 
+/// What is said of a MeshConfig that is gone while [`DeletedMeshConfig::KeepsTheLast`].
+pub(crate) const MESH_CONFIG_DELETED: &str =
+    "the MeshConfig was deleted; its last settings stay in force for as long as the control plane runs";
+/// What to do about it.
+const MESH_CONFIG_REMEDY: &str = "create it again";
+
 /// Is told of every event of the source, in order, before the driver is.
 pub(crate) type Observer = Box<dyn FnMut(&SourceEvent) + Send>;
 
@@ -132,8 +138,9 @@ impl Mesh {
                 self.dismiss(&effects.dismissed);
                 self.count_findings();
             }
-            SourceEvent::Problems(problems) => {
+            SourceEvent::Problems(mut problems) => {
                 let known = self.problems.load();
+                problems.extend(known.iter().filter(|problem| is_deleted_mesh_config(problem)).cloned());
                 for problem in problems.iter().filter(|problem| !known.contains(problem)) {
                     tracing::error!(%problem, "an object is not taken over; its last good state stays");
                 }
@@ -153,22 +160,26 @@ impl Mesh {
         }
     }
 
-    /// Leaves the deletion of the MeshConfig out.
+    /// Leaves the deletion of the MeshConfig out, and shows it as a problem until there is one again.
     fn keep_mesh_config(&self, changes: &mut Vec<Change>) {
-        let before = changes.len();
-        changes.retain(|(name, object)| object.is_some() || !is_mesh_config(name));
-        if changes.len() < before {
-            tracing::error!(
-                "the MeshConfig {MESH_CONFIG_NAME} was deleted; its last settings stay in force: create it again"
-            );
+        let mut shown = self.problems.load().to_vec();
+        for (name, object) in changes.iter().filter(|(name, _)| is_mesh_config(name)) {
+            shown.retain(|problem| !is_deleted_mesh_config(problem));
+            if object.is_none() {
+                tracing::error!(object = %name, "{MESH_CONFIG_DELETED}");
+                shown.push(Problem::of_object(name.clone(), MESH_CONFIG_DELETED, MESH_CONFIG_REMEDY));
+            }
+            self.metrics.mesh_config_deleted(object.is_none());
         }
+        self.problems.store(Arc::new(shown));
+        changes.retain(|(name, object)| object.is_some() || !is_mesh_config(name));
     }
 
     fn count_findings(&self) {
         self.metrics.source(self.problems.load().len(), self.driver.engine().findings().len());
     }
 
-    /// Certificates issued from now on follow a changed MeshConfig.
+    /// Certificates issued from now on follow a changed MeshConfig, and so does how many proxies are let in.
     fn follow_mesh_config(&self, changes: &[Change]) {
         for (_, object) in changes.iter().filter(|(name, _)| is_mesh_config(name)) {
             let spec = match object {
@@ -176,6 +187,7 @@ impl Mesh {
                 _ => None,
             };
             self.certificates.follow(spec);
+            self.server.limit_streams(spec.and_then(|spec| spec.sidecar.max_data_plane_connections()));
         }
     }
 
@@ -236,6 +248,7 @@ impl Mesh {
     }
 
     async fn report(&mut self) {
+        self.metrics.streams_over_limit(self.server.streams_over_limit());
         if !self.driver.report_is_due() {
             return;
         }
@@ -260,4 +273,8 @@ impl Mesh {
 /// Whether an object is the one that the settings come from. Others of the kind have findings and no effect.
 pub(crate) fn is_mesh_config(name: &ObjectRef) -> bool {
     name.kind == Kind::MeshConfig && name.name == MESH_CONFIG_NAME
+}
+
+fn is_deleted_mesh_config(problem: &Problem) -> bool {
+    problem.message == MESH_CONFIG_DELETED
 }

@@ -76,6 +76,8 @@ pub struct Metrics {
     acknowledgements: Family<TypeLabel, Counter>,
     rejections: Family<TypeLabel, Counter>,
     propagation: Histogram,
+    over_limit: Counter,
+    mesh_config_deleted: Gauge,
     problems: Gauge,
     findings: Gauge,
     certificates: Counter,
@@ -110,6 +112,18 @@ impl Default for Metrics {
             "From reading a changed object to the acknowledgement of the last proxy concerned",
             propagation.clone(),
         );
+        let over_limit = Counter::default();
+        registry.register(
+            "proxy_max_connections_rejected",
+            "xDS streams refused because sidecar.maxDataPlaneConnections of the MeshConfig were open",
+            over_limit.clone(),
+        );
+        let mesh_config_deleted = Gauge::default();
+        registry.register(
+            "mesh_config_deleted",
+            "Whether the MeshConfig was deleted and its last settings are in force",
+            mesh_config_deleted.clone(),
+        );
         let problems = Gauge::default();
         registry.register(
             "source_problems",
@@ -136,6 +150,8 @@ impl Default for Metrics {
             acknowledgements,
             rejections,
             propagation,
+            over_limit,
+            mesh_config_deleted,
             problems,
             findings,
             certificates,
@@ -198,6 +214,15 @@ impl Metrics {
     pub(crate) fn source(&self, problems: usize, findings: usize) {
         self.problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
         self.findings.set(i64::try_from(findings).unwrap_or(i64::MAX));
+    }
+
+    /// How many streams were refused for the limit since the start.
+    pub(crate) fn streams_over_limit(&self, total: u64) {
+        self.over_limit.inc_by(total.saturating_sub(self.over_limit.get()));
+    }
+
+    pub(crate) fn mesh_config_deleted(&self, deleted: bool) {
+        self.mesh_config_deleted.set(i64::from(deleted));
     }
 
     pub(crate) fn certificate_issued(&self) {

@@ -7,24 +7,23 @@
 mod admission;
 mod args;
 mod behind;
+mod follow;
 mod seed;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use kube::Client;
-use osm_api::Object;
 use osm_engine::Options;
 use osm_issuer::{CertificateStore, Clock, PeerIdentity, TrustDomain};
 use osm_kubernetes::{
     EventRecorder, Lease, LeaseOptions, MeshClaim, ReviewOptions, StoredObjects, TokenReviewer, WatchOptions, Writer,
     mesh_claims, missing_crds,
 };
-use osm_source::SourceEvent;
 use osm_xds::{Cache, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,15 +32,13 @@ use self::admission::CaBundles;
 pub(crate) use self::args::{HELP, RunArgs};
 use self::behind::PodsBehindWatch;
 use self::seed::Seed;
-use crate::admin::{Admin, Phase, Readiness};
+use crate::admin::{Admin, DebugAccess, Phase, Readiness};
 use crate::authority::{self, AuthoritySecret};
 use crate::driver::Driver;
 use crate::identity::{self, ServerTls};
 use crate::identity_endpoint::{IdentityEndpoint, IdentityEndpointSettings};
 use crate::logging::Logs;
-use crate::mesh::{
-    Arrivals, Certificates, DeletedMeshConfig, Inputs, Mesh, Observer, StatusSink, is_mesh_config, xds_server,
-};
+use crate::mesh::{Arrivals, Certificates, DeletedMeshConfig, Inputs, Mesh, StatusSink, xds_server};
 use crate::metrics::Metrics;
 use crate::proxies::ProxyPolicy;
 use crate::reconcile::{Ledger, Reconcilers};
@@ -70,6 +67,7 @@ pub(crate) async fn run(args: RunArgs, options: Options, logs: Arc<Logs>) -> any
     let metrics = Arc::new(Metrics::default());
     let ledger = Ledger::new(Instant::now(), args.settling());
     let stop = Stop::on_signal(readiness.clone());
+    let debug = DebugAccess::from_loopback();
 
     let (questions, asked) = mpsc::channel(QUESTIONS);
     let pages: Arc<ArcSwap<Option<Pages>>> = Arc::default();
@@ -80,9 +78,12 @@ pub(crate) async fn run(args: RunArgs, options: Options, logs: Arc<Logs>) -> any
         extra: late_pages(&pages),
         rotate: late_rotation(&pages),
         ledger: Some(ledger.clone()),
+        debug: debug.clone(),
     };
-    let served = axum::serve(admin_listener, admin.router()).into_future();
-    let start = Start { args, options, logs, client, cache, readiness, metrics, ledger, pages, stop: stop.clone() };
+    let router = admin.router().into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(admin_listener, router).into_future();
+    let start =
+        Start { args, options, logs, debug, client, cache, readiness, metrics, ledger, pages, stop: stop.clone() };
     tokio::select! {
         ended = served => {
             ended.context("serve the admin endpoint")?;
@@ -178,6 +179,7 @@ struct Start {
     args: RunArgs,
     options: Options,
     logs: Arc<Logs>,
+    debug: DebugAccess,
     client: Client,
     cache: Cache,
     readiness: Readiness,
@@ -335,6 +337,7 @@ impl Start {
             configurations: self.args.webhook_configurations(&self.options.mesh_name),
         };
         let renewing = admission::renew(Arc::clone(&store), control_plane.clone(), webhook_tls.clone());
+        let events = EventRecorder::new(self.client.clone(), stored.clone(), self.args.replica_name.clone());
         let mesh = Mesh {
             driver,
             cache: self.cache.clone(),
@@ -351,7 +354,8 @@ impl Start {
             status: StatusSink::Reconcilers(self.ledger.clone()),
             deleted_mesh_config: DeletedMeshConfig::KeepsTheLast,
             observers: vec![
-                follow_mesh_config(Arc::clone(&self.logs), Arc::clone(&seen_mesh_config)),
+                follow::mesh_config(Arc::clone(&self.logs), self.debug.clone(), Arc::clone(&seen_mesh_config)),
+                follow::deletion(events.clone(), leadership.clone()),
                 behind.observer(),
                 admission_observer,
                 Box::new(move |event| mesh_namespaces.observe(event)),
@@ -364,10 +368,9 @@ impl Start {
         };
         let proxy_snapshots = Some(crate::labels::selector_of_mesh(&self.options.mesh_name));
         let watched = WatchOptions { proxy_snapshots, ..WatchOptions::default() };
-        let source = osm_kubernetes::watch(self.client.clone(), watched, stored.clone());
+        let source = osm_kubernetes::watch(self.client.clone(), watched, stored);
         let (_root_news, roots) = mpsc::unbounded_channel();
         let inputs = Inputs { source, proxies, certificates, questions: asked, roots };
-        let events = EventRecorder::new(self.client.clone(), stored, self.args.replica_name.clone());
         let reconcilers = Reconcilers::new(
             &self.options.mesh_name,
             self.ledger.clone(),
@@ -439,23 +442,4 @@ async fn end(give_back: oneshot::Sender<()>, election: tokio::task::JoinHandle<(
         tracing::warn!("the Lease is not given back: the API server did not answer in time");
     }
     Ok(())
-}
-
-/// The log level follows the MeshConfig, and it is noted that there is one.
-fn follow_mesh_config(logs: Arc<Logs>, seen: Arc<AtomicBool>) -> Observer {
-    let mut level = String::new();
-    Box::new(move |event| {
-        let SourceEvent::Changes(changes) = event else { return };
-        for (name, object) in changes.iter().filter(|(name, _)| is_mesh_config(name)) {
-            if let Some(Object::MeshConfig(config)) = object {
-                tracing::debug!(%name, "read");
-                seen.store(true, Ordering::Relaxed);
-                let wanted = config.spec.observability.osm_log_level();
-                if level != wanted {
-                    wanted.clone_into(&mut level);
-                    logs.follow(wanted);
-                }
-            }
-        }
-    })
 }

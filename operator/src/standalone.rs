@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::admin::{Admin, ExtraPages, Phase, Readiness, RotateCertificates};
+use crate::admin::{Admin, DebugAccess, ExtraPages, Phase, Readiness, RotateCertificates};
 use crate::driver::Driver;
 use crate::identity::{self, ServerTls};
 use crate::mesh::{Arrivals, Certificates, DeletedMeshConfig, Inputs, Mesh, StatusSink, rotate_workloads, xds_server};
@@ -77,6 +77,7 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
         extra: roots::with_pages(extra_pages(&problems, &store), keeper.pages()),
         rotate: rotation(&store),
         ledger: None,
+        debug: DebugAccess::for_all(),
     };
     let (root_objects, changed_roots) = mpsc::unbounded_channel();
     let (root_news, told_of_roots) = mpsc::unbounded_channel();
@@ -105,7 +106,7 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
     tokio::select! {
         ended = mesh.run(inputs) => ended.map(|never| match never {}),
         () = server.serve_tls(listener, move || tls.current()) => anyhow::bail!("the xDS server ended"),
-        ended = axum::serve(admin_listener, admin.router()).into_future() => {
+        ended = axum::serve(admin_listener, admin.router().into_make_service_with_connect_info::<SocketAddr>()).into_future() => {
             ended.context("serve the admin endpoint")?;
             anyhow::bail!("the admin endpoint ended")
         }

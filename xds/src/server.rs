@@ -22,7 +22,7 @@ pub use self::clients::{ClientStatus, StreamProgress};
 pub use self::service::{ServiceBody, XdsService};
 
 use self::clients::Clients;
-use self::limit::RateLimit;
+use self::limit::{RateLimit, StreamLimit};
 use crate::cache::{Cache, Epoch, SnapshotKey};
 use crate::policy::{ClientIdentity, Policy, ProxyName, StreamId};
 use crate::settings::{Settings, StreamSettings};
@@ -42,6 +42,7 @@ struct Inner {
     stream_settings: Arc<StreamSettings>,
     clients: Clients,
     new_streams: Option<Mutex<RateLimit>>,
+    open_streams: Arc<StreamLimit>,
     last_stream: AtomicU64,
     shutdown: CancellationToken,
 }
@@ -56,6 +57,7 @@ impl Server {
                 policy,
                 stream_settings: Arc::new(settings.stream.clone()),
                 new_streams: settings.new_streams_per_second.map(|rate| Mutex::new(RateLimit::new(rate))),
+                open_streams: Arc::default(),
                 settings,
                 clients: Clients::default(),
                 last_stream: AtomicU64::new(0),
@@ -75,6 +77,18 @@ impl Server {
     #[must_use]
     pub fn cache(&self) -> &Cache {
         &self.inner.cache
+    }
+
+    /// From now on no stream is opened beyond so many at a time: one more is refused with `RESOURCE_EXHAUSTED`, and its client
+    /// may try again, here or elsewhere. Streams that are open stay. `None`, as at the start, is no limit.
+    pub fn limit_streams(&self, most: Option<u64>) {
+        self.inner.open_streams.set(most);
+    }
+
+    /// How many streams were refused for the limit of [`Server::limit_streams`] so far.
+    #[must_use]
+    pub fn streams_over_limit(&self) -> u64 {
+        self.inner.open_streams.refused()
     }
 
     /// Ends every stream and connection gracefully and makes the `serve_*` calls return.

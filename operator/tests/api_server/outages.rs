@@ -69,6 +69,75 @@ async fn the_first_mesh_config_is_made_once_and_its_deletion_changes_nothing() -
     world.wait_ready(&target_path("second"), "0/0").await?;
     permissive().await?;
     ensure!(world.get(MESH_CONFIG_PATH).await.is_err(), "it is not made again while the process knows better");
+    eventually("it is shown as a problem", LIMIT, || async {
+        let problems = operator.json("/debug/problems").await?;
+        ensure!(problems.to_string().contains("the MeshConfig was deleted"), "{problems}");
+        let metrics = operator.get("/metrics").await?.1;
+        ensure!(metrics.contains("osm_mesh_config_deleted 1"), "{metrics}");
+        Ok(())
+    })
+    .await?;
+    eventually("an event tells of it", LIMIT, || async {
+        let query = ["get", "events", "-n", CONTROL_PLANE, "--field-selector=reason=Deleted", "-o", "json"];
+        let events = kubectl.output(&query).await?;
+        ensure!(events.contains("last settings stay in force"), "{events}");
+        Ok(())
+    })
+    .await?;
+    // Made again, all is well.
+    let again = json!({
+        "apiVersion": "config.openservicemesh.io/v1alpha2", "kind": "MeshConfig",
+        "metadata": { "name": "osm-mesh-config", "namespace": CONTROL_PLANE },
+        "spec": { "traffic": { "enablePermissiveTrafficPolicyMode": true } },
+    });
+    world.apply(&again.to_string()).await?;
+    world.wait_ready(MESH_CONFIG_PATH, "0/0").await?;
+    let problems = operator.json("/debug/problems").await?;
+    ensure!(!problems.to_string().contains("MeshConfig"), "{problems}");
+    operator.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_proxies_are_let_in_than_the_mesh_config_allows_and_it_follows_live() -> Result<()> {
+    let world = World::start().await?;
+    world.apply(SHOP).await?;
+    world.apply(&preset()).await?;
+    let operator = world.operator("a", &[]).await?;
+    world.wait_ready(MESH_CONFIG_PATH, "0/0").await?;
+    let kubectl = world.server.kubectl();
+    let limit = |most: u32| {
+        let patch = json!({ "spec": { "sidecar": { "maxDataPlaneConnections": most } } }).to_string();
+        async move {
+            let config = ["patch", "meshconfig", "osm-mesh-config", "-n", CONTROL_PLANE, "--type=merge", "--patch"];
+            kubectl.output(&[&config[..], &[&patch]].concat()).await
+        }
+    };
+    let first = world.proxy("api-0", "api", &[operator.xds]).await?;
+    eventually("the first is served", LIMIT, || async {
+        ensure!(first.look(|state| state.streams) == 1, "{:?}", first.look(|state| state.last_end.clone()));
+        Ok(())
+    })
+    .await?;
+    limit(1).await?;
+    world.wait_ready(MESH_CONFIG_PATH, "1/1").await?;
+    let second = world.proxy("buyer-0", "buyer", &[operator.xds]).await?;
+    eventually("the second is refused and counted", LIMIT, || async {
+        let end = second.look(|state| state.last_end.clone());
+        ensure!(end.contains("the most that are allowed"), "{end:?}");
+        let metrics = operator.get("/metrics").await?.1;
+        let counted = metrics.lines().find_map(|line| line.strip_prefix("osm_proxy_max_connections_rejected_total "));
+        ensure!(counted.is_some_and(|count| count.parse::<u64>().is_ok_and(|count| count > 0)), "{counted:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(first.look(|state| state.streams) == 1, "whoever is served already stays");
+    limit(0).await?;
+    eventually("without a limit it is let in", LIMIT, || async {
+        let proxies = operator.json("/debug/proxies").await?;
+        ensure!(proxies.as_array().is_some_and(|proxies| proxies.len() == 2), "{proxies}");
+        Ok(())
+    })
+    .await?;
     operator.stop().await
 }
 

@@ -15,6 +15,7 @@ use tonic::Status;
 use super::Server;
 use super::accept::Connection;
 use super::codec::Requests;
+use super::limit::Place;
 use super::routes::route;
 use super::session::{Session, Step};
 use crate::policy::Peer;
@@ -57,6 +58,13 @@ impl XdsService {
         if !inner.cache.is_ready() {
             return refusal(&Status::unavailable("the inputs are not complete yet"));
         }
+        let place = match inner.open_streams.take() {
+            Ok(place) => place,
+            Err(most) => {
+                let text = format!("{most} streams are open, the most that are allowed; try again later");
+                return refusal(&Status::resource_exhausted(text));
+            }
+        };
         let (parts, body) = request.into_parts();
         let peer = Peer {
             certificates: Arc::clone(&self.connection.certificates),
@@ -65,7 +73,7 @@ impl XdsService {
         };
         let requests = Requests::new(body, variant, inner.settings.request_bytes_limit);
         let session = Session::new(self.server.clone(), Arc::clone(&self.connection), peer, service, variant, requests);
-        let mut response = Response::new(ServiceBody { session: Some(Box::new(session)) });
+        let mut response = Response::new(ServiceBody { open: Some((Box::new(session), place)) });
         set_grpc(response.headers_mut());
         response
     }
@@ -111,12 +119,12 @@ fn status_headers(status: &Status) -> HeaderMap {
 
 /// The body of a response: the stream itself. It does its work when it is polled, in the task that writes it.
 pub struct ServiceBody<B> {
-    session: Option<Box<Session<B>>>,
+    open: Option<(Box<Session<B>>, Place)>,
 }
 
 impl<B> ServiceBody<B> {
     const fn empty() -> Self {
-        Self { session: None }
+        Self { open: None }
     }
 }
 
@@ -137,20 +145,20 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(session) = &mut self.session else {
+        let Some((session, _)) = &mut self.open else {
             return Poll::Ready(None);
         };
         match session.poll(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Step::Write(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             Poll::Ready(Step::End(status)) => {
-                self.session = None;
+                self.open = None;
                 Poll::Ready(Some(Ok(Frame::trailers(status_headers(&status)))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.session.is_none()
+        self.open.is_none()
     }
 }

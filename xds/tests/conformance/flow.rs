@@ -158,6 +158,48 @@ async fn first_disconnection(world: &World) -> CloseReason {
         .await
 }
 
+in_variants!(f4_streams_beyond_the_most_that_may_be_open_are_refused_until_one_has_ended, all);
+async fn f4_streams_beyond_the_most_that_may_be_open_are_refused_until_one_has_ended(variant: Variant) {
+    let world = World::start().await;
+    world.set(static_cluster("a", 1));
+    let mut first = world.stream(variant, CLUSTER).await;
+    first.watch_all(CLUSTER);
+    first.expect_and_ack(CLUSTER).await;
+    world.server().limit_streams(Some(1));
+    assert_eq!(world.server().streams_over_limit(), 0);
+
+    let connection = world.connect().await;
+    let mut second = connection.open(variant, CLUSTER, "fleet/second");
+    second.watch_all(CLUSTER);
+    let refused = second.next().await.expect_err("it is one too many").expect_err("refused");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains('1'), "{}", refused.message());
+    assert_eq!(world.server().streams_over_limit(), 1);
+    // Who is served already is not hurt.
+    world.set(static_cluster("a", 2));
+    first.expect_and_ack(CLUSTER).await;
+
+    // Its place is free again, at the latest when the server has seen it go.
+    drop(first);
+    let mut third = loop {
+        let mut stream = connection.open(variant, CLUSTER, "fleet/third");
+        stream.watch_all(CLUSTER);
+        match stream.next().await {
+            Ok(response) => {
+                stream.ack(&response);
+                break stream;
+            }
+            Err(ended) => assert_eq!(ended.expect_err("refused").code(), Code::ResourceExhausted),
+        }
+    };
+    world.server().limit_streams(None);
+    let mut fourth = connection.open(variant, CLUSTER, "fleet/fourth");
+    fourth.watch_all(CLUSTER);
+    fourth.expect_and_ack(CLUSTER).await;
+    world.set(static_cluster("a", 3));
+    third.expect_and_ack(CLUSTER).await;
+}
+
 in_variants!(f4_new_streams_beyond_the_limit_are_told_to_come_later, all);
 async fn f4_new_streams_beyond_the_limit_are_told_to_come_later(variant: Variant) {
     const LIMIT: u32 = 20;
