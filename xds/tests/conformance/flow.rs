@@ -165,8 +165,8 @@ async fn f4_streams_beyond_the_most_that_may_be_open_are_refused_until_one_has_e
     let mut first = world.stream(variant, CLUSTER).await;
     first.watch_all(CLUSTER);
     first.expect_and_ack(CLUSTER).await;
-    world.server().limit_streams(Some(1));
-    assert_eq!(world.server().streams_over_limit(), 0);
+    world.server().server().limit_streams(Some(1));
+    assert_eq!(world.server().server().streams_over_limit(), 0);
 
     let connection = world.connect().await;
     let mut second = connection.open(variant, CLUSTER, "fleet/second");
@@ -174,7 +174,7 @@ async fn f4_streams_beyond_the_most_that_may_be_open_are_refused_until_one_has_e
     let refused = second.next().await.expect_err("it is one too many").expect_err("refused");
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains('1'), "{}", refused.message());
-    assert_eq!(world.server().streams_over_limit(), 1);
+    assert_eq!(world.server().server().streams_over_limit(), 1);
     // Who is served already is not hurt.
     world.set(static_cluster("a", 2));
     first.expect_and_ack(CLUSTER).await;
@@ -192,7 +192,7 @@ async fn f4_streams_beyond_the_most_that_may_be_open_are_refused_until_one_has_e
             Err(ended) => assert_eq!(ended.expect_err("refused").code(), Code::ResourceExhausted),
         }
     };
-    world.server().limit_streams(None);
+    world.server().server().limit_streams(None);
     let mut fourth = connection.open(variant, CLUSTER, "fleet/fourth");
     fourth.watch_all(CLUSTER);
     fourth.expect_and_ack(CLUSTER).await;
