@@ -46,7 +46,8 @@ pub(crate) async fn control_plane_killed(world: &ClusterWorld) -> Result<()> {
             1 => pods.iter().rev().take(1).map(String::as_str).collect(),
             _ => pods.iter().map(String::as_str).collect(),
         };
-        let arguments = ["delete", "pod", "-n", "osm-system", "--force", "--grace-period=0", "--wait=false"];
+        let arguments =
+            ["delete", "pod", "-n", "osm-system", "--force", "--grace-period=0", "--wait=false", "--ignore-not-found"];
         world.kubectl().output(&[&arguments[..], &victims].concat()).await?;
         kills += victims.len();
         // Refused as long as no replica answers for the webhook: a user repeats it.
@@ -114,23 +115,47 @@ pub(crate) async fn pods(world: &ClusterWorld, namespace: &str, selector: &str) 
     Ok(living.map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect())
 }
 
-/// What the mesh says of itself: conditions of policies, versions of snapshots and how many of their proxies run them. An error while
-/// a proxy is behind.
+/// What the mesh says of itself: conditions of policies, versions of snapshots. An error while a pod is about to end, or a proxy is not
+/// there or behind.
 async fn state(world: &ClusterWorld) -> Result<BTreeMap<String, String>> {
+    let expected = proxies(world).await?;
     let kinds = "traffictargets,httproutegroups,tcproutes,trafficsplits,meshconfigs,proxysnapshots";
     let list = world.json(&["get", kinds, "-A"]).await?;
     let mut state = BTreeMap::new();
     for object in list["items"].as_array().into_iter().flatten() {
-        let meta = &object["metadata"];
-        let status = &object["status"];
+        let (kind, meta, status) = (&object["kind"], &object["metadata"], &object["status"]);
         let conditions = status["conditions"].as_array().into_iter().flatten();
         let conditions: BTreeMap<_, _> = conditions
             .map(|condition| (condition["type"].as_str().unwrap_or_default(), condition["status"].as_str()))
             .collect();
-        let proxies = &status["proxies"];
-        ensure!(proxies["connected"] == proxies["synced"], "{meta}: {status}");
-        let text = format!("{conditions:?} {} {} {}", status["version"], proxies["connected"], proxies["synced"]);
-        state.insert(format!("{} {}/{}", object["kind"], meta["namespace"], meta["name"]), text);
+        if kind == "ProxySnapshot" {
+            let identity = (text(&meta["namespace"]), text(&object["spec"]["serviceAccount"]));
+            let pods = expected.get(&identity).copied().unwrap_or_default();
+            let proxies = &status["proxies"];
+            let all_run_it = proxies["connected"] == pods && proxies["synced"] == pods;
+            ensure!(all_run_it, "{identity:?} has {pods} pods with a proxy: {status}");
+        }
+        let name = format!("{kind} {}/{}", meta["namespace"], meta["name"]);
+        state.insert(name, format!("{conditions:?} {}", status["version"]));
     }
     Ok(state)
+}
+
+/// How many pods with a proxy each ServiceAccount has, by namespace and name.
+async fn proxies(world: &ClusterWorld) -> Result<BTreeMap<(String, String), u64>> {
+    let list = world.json(&["get", "pods", "-A"]).await?;
+    let mut proxies = BTreeMap::new();
+    for pod in list["items"].as_array().into_iter().flatten() {
+        let (meta, spec) = (&pod["metadata"], &pod["spec"]);
+        let mut containers = spec["initContainers"].as_array().into_iter().flatten();
+        if containers.any(|container| container["name"] == "envoy") {
+            ensure!(meta["deletionTimestamp"].is_null(), "{} is about to end", meta["name"]);
+            *proxies.entry((text(&meta["namespace"]), text(&spec["serviceAccountName"]))).or_default() += 1;
+        }
+    }
+    Ok(proxies)
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
