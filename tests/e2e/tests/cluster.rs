@@ -13,6 +13,8 @@ mod commands;
 mod disturbances;
 #[path = "cluster/helm.rs"]
 mod helm;
+#[path = "cluster/rights.rs"]
+mod rights;
 #[path = "cluster/secrets.rs"]
 mod secrets;
 #[path = "cluster/workloads.rs"]
@@ -79,6 +81,7 @@ async fn a_mesh_in_a_cluster() -> Result<()> {
     scene!(scenes, "IPv6", workloads::ipv6(world));
     scene!(scenes, "Jobs, StatefulSets, init containers, probes", workloads::of_every_kind(world));
     scene!(scenes, "a stranger, and everyday commands", commands::everyday(world, &programs.operator));
+    scene!(scenes, "the control plane has the rights that it uses", rights::least(world));
     scene!(scenes, "nothing secret is told", secrets::nowhere(world));
     scene!(scenes, "helm upgrades, rolls back and uninstalls", helm::life(world));
     let failures = scenes.failures;

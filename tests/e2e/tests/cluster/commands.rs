@@ -2,13 +2,18 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use osm_e2e::ClusterWorld;
 use osm_e2e::demo::OUTSIDER;
+use osm_testkit::eventually;
 
 use crate::application::{NAMESPACE, URL};
 use crate::disturbances::pods;
+
+/// A command is asked again for as long as this.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A pod without a proxy gets no answer, and the commands say why; they also say that the rest is well.
 pub(crate) async fn everyday(world: &ClusterWorld, operator: &Path) -> Result<()> {
@@ -38,15 +43,22 @@ pub(crate) async fn everyday(world: &ClusterWorld, operator: &Path) -> Result<()
     ];
     let mut wrong = Vec::new();
     for (arguments, code, word) in expected {
-        let output = tokio::process::Command::new(operator)
-            .args(arguments)
-            .env("KUBECONFIG", world.cluster().kubeconfig())
-            .stdin(Stdio::null())
-            .output()
-            .await?;
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        if output.status.code() != Some(code) || !said.contains(word) {
-            wrong.push(format!("{}: {} instead of {code} and {word:?}:\n{said}", arguments.join(" "), output.status));
+        // What the control plane tells of its proxies may be a moment old.
+        let outcome = eventually("the command says so", LIMIT, || async {
+            let output = tokio::process::Command::new(operator)
+                .args(arguments)
+                .env("KUBECONFIG", world.cluster().kubeconfig())
+                .stdin(Stdio::null())
+                .output()
+                .await?;
+            let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            let as_expected = output.status.code() == Some(code) && said.contains(word);
+            ensure!(as_expected, "{} instead of {code} and {word:?}:\n{said}", output.status);
+            Ok(())
+        })
+        .await;
+        if let Err(error) = outcome {
+            wrong.push(format!("{}: {error:#}", arguments.join(" ")));
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
