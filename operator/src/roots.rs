@@ -40,7 +40,7 @@ pub(crate) use self::issuers::BuiltIn;
 pub(crate) use self::keeper::{Keeper, KeeperInputs};
 pub(crate) use self::provider::Factory;
 pub(crate) use self::record::RecordFile;
-pub(crate) use self::source::{in_folder, observer, with_pages};
+pub(crate) use self::source::{in_folder, not_in_use, observer, with_pages};
 pub use self::status::RootStatus;
 pub(crate) use self::status::RootsNews;
 

@@ -338,6 +338,8 @@ impl Start {
         };
         let renewing = admission::renew(Arc::clone(&store), control_plane.clone(), webhook_tls.clone());
         let events = EventRecorder::new(self.client.clone(), stored.clone(), self.args.replica_name.clone());
+        let (root_news, roots) = mpsc::unbounded_channel();
+        let signs = format!("the Secret {namespace}/{}", self.args.ca_bundle_secret_name);
         let mesh = Mesh {
             driver,
             cache: self.cache.clone(),
@@ -355,6 +357,7 @@ impl Start {
             deleted_mesh_config: DeletedMeshConfig::KeepsTheLast,
             observers: vec![
                 follow::mesh_config(Arc::clone(&self.logs), self.debug.clone(), Arc::clone(&seen_mesh_config)),
+                crate::roots::not_in_use(root_news, signs),
                 follow::deletion(events.clone(), leadership.clone()),
                 behind.observer(),
                 admission_observer,
@@ -369,7 +372,6 @@ impl Start {
         let proxy_snapshots = Some(crate::labels::selector_of_mesh(&self.options.mesh_name));
         let watched = WatchOptions { proxy_snapshots, ..WatchOptions::default() };
         let source = osm_kubernetes::watch(self.client.clone(), watched, stored);
-        let (_root_news, roots) = mpsc::unbounded_channel();
         let inputs = Inputs { source, proxies, certificates, questions: asked, roots };
         let reconcilers = Reconcilers::new(
             &self.options.mesh_name,
