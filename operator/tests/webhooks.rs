@@ -128,6 +128,34 @@ enum Protocol {
     Http2,
 }
 
+/// The name that an API server calls the webhooks by.
+const SERVER_NAME: &str = "osm-controller.osm-system.svc";
+
+async fn connect(
+    address: SocketAddr,
+    trusted: &TrustBundle,
+    protocol: Protocol,
+) -> anyhow::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+    let mut config = anonymous_client_config(trusted)?;
+    config.alpn_protocols = match protocol {
+        Protocol::Http1 => vec![b"http/1.1".to_vec()],
+        Protocol::Http2 => vec![b"h2".to_vec()],
+    };
+    let stream = TcpStream::connect(address).await?;
+    Ok(TokioIo::new(TlsConnector::from(Arc::new(config)).connect(SERVER_NAME.to_owned().try_into()?, stream).await?))
+}
+
+async fn connect_http2(
+    address: SocketAddr,
+    trusted: &TrustBundle,
+) -> anyhow::Result<hyper::client::conn::http2::SendRequest<Full<Bytes>>> {
+    let io = connect(address, trusted, Protocol::Http2).await?;
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+    tokio::spawn(connection);
+    sender.ready().await?;
+    Ok(sender)
+}
+
 /// One request on a connection of its own; gives status and body.
 async fn send(
     address: SocketAddr,
@@ -137,31 +165,22 @@ async fn send(
     path: &str,
     body: Vec<u8>,
 ) -> anyhow::Result<(u16, String)> {
-    let mut config = anonymous_client_config(trusted)?;
-    config.alpn_protocols = match protocol {
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![b"h2".to_vec()],
-    };
-    let stream = TcpStream::connect(address).await?;
-    let name = "osm-controller.osm-system.svc".to_owned().try_into()?;
-    let io = TokioIo::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?);
-    let uri = format!("https://osm-controller.osm-system.svc{path}");
     let request = Request::builder()
         .method(method)
-        .uri(if matches!(protocol, Protocol::Http1) { path.to_owned() } else { uri })
-        .header("host", "osm-controller.osm-system.svc")
+        .uri(match protocol {
+            Protocol::Http1 => path.to_owned(),
+            Protocol::Http2 => format!("https://{SERVER_NAME}{path}"),
+        })
+        .header("host", SERVER_NAME)
         .body(Full::new(Bytes::from(body)))?;
     let response = match protocol {
         Protocol::Http1 => {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(connect(address, trusted, protocol).await?).await?;
             tokio::spawn(connection);
             sender.send_request(request).await?
         }
-        Protocol::Http2 => {
-            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
-            tokio::spawn(connection);
-            sender.send_request(request).await?
-        }
+        Protocol::Http2 => connect_http2(address, trusted).await?.send_request(request).await?,
     };
     let status = response.status().as_u16();
     let body = response.into_body().collect().await?.to_bytes();
@@ -449,12 +468,17 @@ async fn clients_that_say_nothing_or_nonsense_hold_nobody_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_end_requests_under_way_are_answered() {
     let Served { address, authority, stop, server, world, .. } = served(Some(cluster())).await;
-    let body = review(&pod_request("new", &pod())).to_string().into_bytes();
-    let bundle = Arc::clone(&authority.bundle);
+    let request = |namespace: &str| {
+        let body = review(&pod_request(namespace, &pod())).to_string().into_bytes();
+        let request = Request::post(format!("https://{SERVER_NAME}{MUTATING_PATH}"));
+        request.body(Full::new(Bytes::from(body))).unwrap()
+    };
+    let mut sender = connect_http2(address, &authority.bundle).await.unwrap();
+    // The connection is in use: what is new from here on is the request.
+    assert_eq!(sender.send_request(request("shop")).await.unwrap().status(), 200);
     let idle = world.receiver_count();
     // It waits for its Namespace, and is under way when the end comes.
-    let request =
-        tokio::spawn(async move { send(address, &bundle, Protocol::Http2, "POST", MUTATING_PATH, body).await });
+    let answer = tokio::spawn(sender.send_request(request("new")));
     let waits = async {
         while world.receiver_count() <= idle {
             tokio::task::yield_now().await;
@@ -465,8 +489,8 @@ async fn at_the_end_requests_under_way_are_answered() {
     let mut known = cluster();
     with(&mut known, namespace("new"));
     world.send_replace(Some(Arc::new(known)));
-    let (status, _) = timeout(DEADLINE, request).await.unwrap().unwrap().unwrap();
-    assert_eq!(status, 200);
+    assert_eq!(timeout(DEADLINE, answer).await.unwrap().unwrap().unwrap().status(), 200);
+    drop(sender);
     timeout(DEADLINE, server).await.expect("the server ends").unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
