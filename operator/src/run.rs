@@ -414,9 +414,17 @@ impl Start {
             served?;
             std::future::pending().await
         };
+        let leading = leadership.clone();
+        let writing = async {
+            tokio::select! {
+                never = reconcilers.run(leading) => never,
+                // That its proxies go while it sends them away is not for this replica to write.
+                () = self.stop.asked() => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ended = mesh.run(inputs) => ended.map(|never| match never {}),
-            never = reconcilers.run(leadership.clone()) => match never {},
+            never = writing => match never {},
             never = following => match never {},
             never = store.run() => match never {},
             never = trust_bundles.run(self.client.clone(), leadership.clone()) => match never {},
