@@ -41,9 +41,9 @@ pub enum Blame {
     /// An object of another system's in the cluster, through which a provider is used.
     Object {
         /// Its kind with the API group, for example `Issuer.cert-manager.io`.
-        kind: String,
+        kind: Box<str>,
         /// Its name, after the namespace if it has one: `osm-system/osm-ca`.
-        name: String,
+        name: Box<str>,
     },
     /// The request itself.
     Request,

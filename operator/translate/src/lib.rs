@@ -83,4 +83,6 @@ pub use listener::{
 };
 pub use resource::{Resource, ResourceKind};
 pub use route::{outside_route_table, outside_scopes, route_table, scopes, shared_route_table};
-pub use secrets::{PrivateKeyPem, SecretResource, secret_proxy_certificate, secret_service_certificate, secret_trust_bundle};
+pub use secrets::{
+    PrivateKeyPem, SecretResource, secret_proxy_certificate, secret_service_certificate, secret_trust_bundle,
+};

@@ -185,7 +185,7 @@ pub struct VaultServerCa {
     "message": "exactly one of certificateName and caSecretRef must be set: they say where the key's certificate is",
 }]))]
 pub struct AzureKeyVaultProvider {
-    /// Address of the vault, for example https://mesh.vault.azure.net.
+    /// Address of the vault, for example `https://mesh.vault.azure.net`.
     #[serde(rename = "vaultURL")]
     #[schemars(length(min = 1, max = 1024), extend("pattern" = "^https://"))]
     pub vault_url: String,

@@ -81,7 +81,7 @@ impl CertManagerConfig {
             IssuerKind::Issuer => format!("{}/{}", self.namespace, self.issuer_name),
             IssuerKind::ClusterIssuer => self.issuer_name.clone(),
         };
-        Blame::Object { kind: format!("{}.{}", self.issuer_kind.as_str(), self.issuer_group), name }
+        Blame::Object { kind: format!("{}.{}", self.issuer_kind.as_str(), self.issuer_group).into(), name: name.into() }
     }
 }
 

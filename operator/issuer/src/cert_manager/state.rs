@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn state(conditions: Value) -> State {
+    fn state(conditions: &Value) -> State {
         State::of(&json!({"status": {"certificate": "Y2VydA==", "conditions": conditions}}))
     }
 
@@ -95,30 +95,30 @@ mod tests {
     fn a_request_waits_until_something_is_said() {
         assert_eq!(State::of(&json!({})), State::Waiting { approved: false, said: None });
         let approved = json!([{"type": "Approved", "status": "True", "reason": "cert-manager.io"}]);
-        assert_eq!(state(approved), State::Waiting { approved: true, said: None });
+        assert_eq!(state(&approved), State::Waiting { approved: true, said: None });
         let pending = json!([{"type": "Ready", "status": "False", "reason": "Pending", "message": "no\n such Issuer"}]);
-        assert_eq!(state(pending), State::Waiting { approved: false, said: Some("Pending: no such Issuer".into()) });
+        assert_eq!(state(&pending), State::Waiting { approved: false, said: Some("Pending: no such Issuer".into()) });
     }
 
     #[test]
     fn every_end_is_told_apart() {
         let ready = json!([{"type": "Ready", "status": "True", "reason": "Issued"}]);
-        assert_eq!(state(ready), State::Issued { certificate: "Y2VydA==".into(), ca: None });
+        assert_eq!(state(&ready), State::Issued { certificate: "Y2VydA==".into(), ca: None });
         let failed = json!([{"type": "Ready", "status": "False", "reason": "Failed", "message": "no key"}]);
-        assert_eq!(state(failed), State::Failed("Failed: no key".into()));
+        assert_eq!(state(&failed), State::Failed("Failed: no key".into()));
         let denied = json!([
             {"type": "Denied", "status": "True", "reason": "policy", "message": "not this name"},
             {"type": "Ready", "status": "False", "reason": "Denied", "message": "The request was denied"},
         ]);
-        assert_eq!(state(denied), State::Denied("policy: not this name".into()));
+        assert_eq!(state(&denied), State::Denied("policy: not this name".into()));
         let invalid = json!([{"type": "InvalidRequest", "status": "True", "message": "isCA differs"}]);
-        assert_eq!(state(invalid), State::Invalid("isCA differs".into()));
+        assert_eq!(state(&invalid), State::Invalid("isCA differs".into()));
     }
 
     #[test]
     fn what_is_not_as_expected_is_not_taken_for_an_answer() {
         for conditions in [json!(null), json!("Ready"), json!([null, 7]), json!([{"type": "Ready", "status": true}])] {
-            assert!(matches!(state(conditions), State::Waiting { approved: false, .. }));
+            assert!(matches!(state(&conditions), State::Waiting { approved: false, .. }));
         }
         assert!(readiness(&json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})).is_ok());
         assert!(readiness(&json!({})).is_err());
