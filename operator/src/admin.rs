@@ -125,6 +125,7 @@ const INDEX: &[(&str, &str)] = &[
         "/debug/certificates",
         "certificates by identity, without keys; POST /certificates/rotate renews those of workloads",
     ),
+    ("/debug/roots", "roots of trust: who signs, who is trusted, and what a change of them waits for (standalone)"),
     ("/debug/status", "status of objects and workloads"),
 ];
 

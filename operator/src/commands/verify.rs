@@ -100,7 +100,13 @@ async fn proxy_lines(client: &Client, pod: &PodName) -> Vec<Line> {
     )];
     if let Ok(body) = ask(client, Method::GET, "certs", pod).await {
         let days = serde_json::from_slice(&body).ok().and_then(|certs: Value| shortest_validity(&certs));
-        let text = days.map_or_else(|| name.clone(), |days| format!("{name}: valid for {days} more days at least"));
+        let text = days.map_or_else(
+            || name.clone(),
+            |days| match days {
+                0 => format!("{name}: valid for less than a day"),
+                days => format!("{name}: valid for {days} days or more"),
+            },
+        );
         lines.push(Line::judged("proxy has a certificate", days.is_some(), text, "osm-operator certificate list"));
     }
     lines
