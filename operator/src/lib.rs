@@ -34,6 +34,7 @@ mod status;
 mod status_folder;
 mod trust_bundles;
 mod webhooks;
+mod written_roots;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ pub use webhooks::{
     MAX_REQUEST_BYTES, MUTATING_PATH, VALIDATING_PATH, WebhookArgs, WebhookMetrics, WebhookTls, Webhooks,
     ca_bundle_apply, serve as serve_webhooks,
 };
+pub use written_roots::WrittenRoots;
 
 /// Prints the result of a command; a reader that went away is no error.
 pub(crate) fn print(text: &str, code: ExitCode) -> ExitCode {

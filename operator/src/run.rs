@@ -7,6 +7,7 @@
 mod admission;
 mod args;
 mod behind;
+mod ca_bundles;
 mod follow;
 mod seed;
 
@@ -28,9 +29,9 @@ use osm_xds::{Cache, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::admission::CaBundles;
 pub(crate) use self::args::{HELP, RunArgs};
 use self::behind::PodsBehindWatch;
+use self::ca_bundles::CaBundles;
 use self::seed::Seed;
 use crate::admin::{Admin, DebugAccess, Phase, Readiness};
 use crate::authority::{self, AuthoritySecret};
@@ -321,6 +322,8 @@ impl Start {
             labels: crate::labels::of_mesh(&self.options.mesh_name),
             store: Arc::clone(&store),
             namespaces,
+            clock: Clock::system(),
+            written: watch::Sender::default(),
         };
         let reviewer =
             TokenReviewer::new(self.client.clone(), ReviewOptions::new(osm_bootstrap::names::TOKEN_AUDIENCE));
@@ -335,6 +338,8 @@ impl Start {
             writer: writer.clone(),
             store: Arc::clone(&store),
             configurations: self.args.webhook_configurations(&self.options.mesh_name),
+            clock: Clock::system(),
+            written: watch::Sender::default(),
         };
         let renewing = admission::renew(Arc::clone(&store), control_plane.clone(), webhook_tls.clone());
         let events = EventRecorder::new(self.client.clone(), stored.clone(), self.args.replica_name.clone());

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use osm_bootstrap::names;
 use osm_cluster::{ApiServer, KubernetesVersion};
 use osm_issuer::tresor::{AuthorityKey, AuthorityMaterial, TresorConfig};
-use osm_issuer::{Blame, CertificateStore, Clock, IssuerConfig, Issuers, NamedIssuer, StoreConfig};
+use osm_issuer::{Blame, CertificateStore, Clock, IssuerConfig, Issuers, NamedIssuer, StoreConfig, TrustBundle};
 use osm_kubernetes::{Leadership, RuleNames, StoredObjects, Writer};
-use osm_operator::{Namespaces, TrustBundles};
+use osm_operator::{Namespaces, TrustBundles, WrittenRoots};
 use osm_testkit::eventually;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -129,7 +129,10 @@ async fn every_namespace_of_the_mesh_has_the_roots_and_no_other_has() -> Result<
     let (elect, leadership) = watch::channel(Leadership::Follower);
     let labels: BTreeMap<String, String> = [("app.kubernetes.io/instance".to_owned(), "osm".to_owned())].into();
     let writer = Writer::new(client.clone(), StoredObjects::default());
-    let keeper = TrustBundles { writer, labels, store: Arc::clone(&store), namespaces };
+    let clock = Clock::system();
+    let started = clock.now();
+    let (written, mut in_all) = watch::channel(WrittenRoots::Unknown);
+    let keeper = TrustBundles { writer, labels, store: Arc::clone(&store), namespaces, clock: clock.clone(), written };
     let keeper = tokio::spawn(keeper.run(client, leadership));
 
     // Nothing is known yet, then nobody leads.
@@ -140,6 +143,11 @@ async fn every_namespace_of_the_mesh_has_the_roots_and_no_other_has() -> Result<
     ensure!(found["metadata"]["labels"]["app.kubernetes.io/instance"] == "osm", "{found}");
     eventually_holds(&server, "b", Some(&pem)).await?;
 
+    // It is told since when all have them, once all were seen.
+    let bundle = store.trust_bundle().await?;
+    let since = in_all.wait_for(|written| written.since(&bundle).is_some()).await?.since(&bundle);
+    ensure!(since.is_some_and(|since| since > started && since <= clock.now()), "since {since:?}");
+
     // Put back when it is deleted or changed.
     let name = names::TRUST_BUNDLE_CONFIG_MAP;
     kubectl.output(&["delete", "configmap", "-n", "a", name]).await?;
@@ -147,26 +155,47 @@ async fn every_namespace_of_the_mesh_has_the_roots_and_no_other_has() -> Result<
     let patch = r#"{"data":{"ca.crt":"somebody else's"}}"#;
     kubectl.output(&["patch", "configmap", "-n", "a", name, "--type=merge", "-p", patch]).await?;
     eventually_holds(&server, "a", Some(&pem)).await?;
+    // It was missing twice, so the time started anew.
+    let again = in_all.wait_for(|written| written.since(&bundle) > since).await?.since(&bundle);
 
-    // Other roots.
+    // Other roots: those that were there keep their time, and the new ones have one of their own.
+    let only_second = TrustBundle::from_pem(&second.issuer.trust_bundle().await?.pem())?;
+    ensure!(in_all.borrow().since(&only_second).is_none());
     store.set_issuers(issuers(vec![second])).await?;
     let pem = store.trust_bundle().await?.pem();
     ensure!(pem.matches("BEGIN CERTIFICATE").count() == 2);
     for namespace in ["a", "b"] {
         eventually_holds(&server, namespace, Some(&pem)).await?;
     }
+    let later = in_all.wait_for(|written| written.since(&only_second).is_some()).await?.since(&only_second);
+    ensure!(later > again && in_all.borrow().since(&bundle) == again, "{later:?} {again:?}");
+
+    // A namespace that is new starts no time anew, though it is written to later.
+    kubectl.output(&["create", "namespace", "new"]).await?;
+    tell.send(members(&["a", "b", "new"]))?;
+    eventually_holds(&server, "new", Some(&pem)).await?;
+    ensure!(in_all.borrow().since(&bundle) == again && in_all.borrow().since(&only_second) == later);
 
     // A namespace that leaves, and one that was never in the mesh and has one of its own.
-    tell.send(members(&["a"]))?;
+    tell.send(members(&["a", "new"]))?;
     eventually_holds(&server, "b", None).await?;
     let others = config_map(&server, "outside").await?.context("it is another's")?;
     ensure!(others["data"]["mine"] == "content", "{others}");
 
     // Each was written when it differed, and no more often.
     let verbs = asked(&server)?;
-    ensure!(verbs.get("patch") == Some(&6) && verbs.get("delete") == Some(&1), "{verbs:?}");
+    ensure!(verbs.get("patch") == Some(&7) && verbs.get("delete") == Some(&1), "{verbs:?}");
     let allowed: BTreeSet<&str> = ["list", "watch", "patch", "delete"].into();
     ensure!(verbs.keys().all(|verb| allowed.contains(verb.as_str())), "{verbs:?}");
+
+    // Who does not write any more does not know.
+    elect.send(Leadership::Follower)?;
+    in_all.wait_for(|written| *written == WrittenRoots::Unknown).await?;
+    // It writes again, and time starts when it has seen all.
+    let resumed = clock.now();
+    elect.send(Leadership::Leader)?;
+    let since = in_all.wait_for(|written| written.since(&only_second).is_some()).await?.since(&only_second);
+    ensure!(since >= Some(resumed), "{since:?}");
     keeper.abort();
     Ok(())
 }

@@ -84,7 +84,7 @@ fn cluster(names: &RuleNames) -> Vec<PolicyRule> {
         rule(
             "admissionregistration.k8s.io",
             &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
-            &["get", "patch"],
+            &["get", "list", "watch", "patch"],
         )
         .named(&names.webhook_configurations),
     ]);
