@@ -6,11 +6,13 @@
 
 mod attempt;
 mod bookstore;
+mod checks;
 mod control;
 mod control_client;
 mod counters;
 mod echo;
 mod grpc;
+mod health;
 mod ledger;
 mod load;
 mod program;
@@ -18,6 +20,7 @@ mod report;
 mod tcp;
 mod websocket;
 
+pub use checks::Health;
 pub use control_client::{ControlClient, RunningLoad};
 pub use counters::CountersReport;
 pub use load::LoadRequest;

@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Mutex;
 
 use super::attempt::{Attempter, TryRequest};
+use super::checks::{Checks, Health};
 use super::counters::{Counters, CountersReport};
 use super::load::{Load, LoadRequest};
 use super::report::Report;
@@ -27,6 +28,8 @@ pub(crate) struct Control {
     pub(crate) counters: Counters,
     /// Headers that its requests carry.
     pub(crate) headers: BTreeMap<String, String>,
+    /// How healthy it is to say it is.
+    pub(crate) checks: Checks,
     loads: Arc<Mutex<Loads>>,
 }
 
@@ -37,8 +40,8 @@ struct Loads {
 }
 
 impl Control {
-    pub(crate) fn new(name: String, counters: Counters, headers: BTreeMap<String, String>) -> Self {
-        Self { name, counters, headers, loads: Arc::default() }
+    pub(crate) fn new(name: String, counters: Counters, headers: BTreeMap<String, String>, checks: Checks) -> Self {
+        Self { name, counters, headers, checks, loads: Arc::default() }
     }
 
     /// Serves until the process ends. A file at `socket` that an earlier process left is replaced.
@@ -50,6 +53,7 @@ impl Control {
         let router = Router::new()
             .route("/counters", get(counters))
             .route("/counters/reset", post(reset))
+            .route("/checks/{check}", get(ask_check).put(set_check))
             .route("/try", post(try_series))
             .route("/load", post(start_load))
             .route("/load/{id}", get(look_at_load))
@@ -66,6 +70,14 @@ async fn counters(State(control): State<Control>) -> Json<CountersReport> {
 
 async fn reset(State(control): State<Control>) {
     control.counters.reset();
+}
+
+async fn ask_check(State(control): State<Control>, UrlPath(check): UrlPath<String>) -> Json<bool> {
+    Json(control.checks.ask(&check).await)
+}
+
+async fn set_check(State(control): State<Control>, UrlPath(check): UrlPath<String>, Json(health): Json<Health>) {
+    control.checks.set(&check, health);
 }
 
 async fn try_series(State(control): State<Control>, Json(request): Json<TryRequest>) -> Json<Report> {

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::attempt::{Target, TryRequest};
+use super::checks::Health;
 use super::counters::CountersReport;
 use super::load::LoadRequest;
 use super::report::Report;
@@ -65,6 +66,19 @@ impl ControlClient {
     /// It does not answer.
     pub async fn reset_counters(&self) -> Result<()> {
         self.send("POST", "/counters/reset", &()).await.map(drop)
+    }
+
+    /// Lets the application answer a check so from now on: see the application `health`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn set_check(&self, check: &str, health: Health) -> Result<()> {
+        self.send("PUT", &format!("/checks/{check}"), &health).await.map(drop)
+    }
+
+    /// Asks a check, as a probe does.
+    pub(crate) async fn asks(&self, check: &str) -> Result<bool> {
+        self.ask("GET", &format!("/checks/{check}"), &()).await
     }
 
     /// Makes a series of attempts.

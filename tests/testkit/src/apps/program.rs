@@ -11,9 +11,11 @@ use tokio::net::TcpListener;
 
 use super::attempt::{Attempter, ConnectionUse, Target, TryRequest};
 use super::bookstore::{BookstoreOptions, serve_bookstore, serve_bookwarehouse};
+use super::checks::{Checks, Health, command};
 use super::control::Control;
 use super::counters::Counters;
-use super::{echo, grpc, ledger, tcp};
+use super::health::{HealthOptions, TcpCheck};
+use super::{echo, grpc, health, ledger, tcp};
 
 /// The demo and test applications, one subcommand each.
 #[derive(Debug, Parser)]
@@ -63,6 +65,15 @@ enum Application {
     GrpcEcho(NamedListen),
     /// Echoes lines.
     TcpEcho(NamedListen),
+    /// Is as healthy as its control socket is told, check by check: by HTTP and HTTPS a check is a path, by gRPC
+    /// (grpc.health.v1) a service, by TCP a port.
+    Health(Healthy),
+    /// Asks an application on its control socket (--control) how a check is, and ends with 1 if it fails: for probes that run
+    /// a command.
+    Check {
+        /// The check's name.
+        check: String,
+    },
     /// Serves nothing; acts by request on its control socket.
     Client {
         /// What it calls itself.
@@ -97,6 +108,28 @@ struct NamedListen {
     name: String,
 }
 
+#[derive(Debug, Args)]
+struct Healthy {
+    /// Where to answer by HTTP.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
+    /// Where to answer by HTTPS, with a certificate that nobody knows.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    https: Option<SocketAddr>,
+    /// Where to answer by gRPC.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    grpc: Option<SocketAddr>,
+    /// Where connections are accepted while a check passes, and refused while it does not.
+    #[arg(long, value_name = "CHECK=ADDRESS:PORT")]
+    tcp: Vec<TcpCheck>,
+    /// Checks that fail from the start.
+    #[arg(long, value_name = "CHECK")]
+    failing: Vec<String>,
+    /// What it calls itself.
+    #[arg(long, default_value = "health")]
+    name: String,
+}
+
 impl Listen {
     async fn bind(&self) -> Result<TcpListener> {
         TcpListener::bind(self.listen).await.with_context(|| format!("listening on {}", self.listen))
@@ -111,9 +144,17 @@ pub async fn run(program: Program) -> Result<()> {
     let counters = Counters::default();
     let name = program.application.name();
     let headers = program.application.headers();
-    let control = Control::new(name, counters.clone(), headers.clone());
+    let application = match program.application {
+        Application::Check { check } => {
+            let socket = program.control.context("--control says whom to ask")?;
+            return command(&socket, &check).await;
+        }
+        application => application,
+    };
+    let checks = Checks::new(counters.clone());
+    let control = Control::new(name, counters.clone(), headers.clone(), checks.clone());
     // Its ports are open before the control socket answers, so whoever waits for the socket can connect at once.
-    let application = start(program.application, counters, headers).await?;
+    let application = start(application, counters, headers, checks).await?;
     let controlled = async {
         match &program.control {
             Some(socket) => control.serve(socket).await,
@@ -131,7 +172,12 @@ pub async fn run(program: Program) -> Result<()> {
 
 type Task = tokio::task::JoinHandle<Result<()>>;
 
-async fn start(application: Application, counters: Counters, headers: BTreeMap<String, String>) -> Result<Task> {
+async fn start(
+    application: Application,
+    counters: Counters,
+    headers: BTreeMap<String, String>,
+    checks: Checks,
+) -> Result<Task> {
     Ok(match application {
         Application::Bookbuyer(buyer) | Application::Bookthief(buyer) => tokio::spawn(buy(buyer, counters, headers)),
         Application::Bookstore { listen, identity, warehouse } => {
@@ -146,7 +192,15 @@ async fn start(application: Application, counters: Counters, headers: BTreeMap<S
         Application::HttpEcho(echo) => tokio::spawn(echo::serve(echo.listen.bind().await?, echo.name, counters)),
         Application::GrpcEcho(echo) => tokio::spawn(grpc::serve(echo.listen.bind().await?, echo.name, counters)),
         Application::TcpEcho(echo) => tokio::spawn(tcp::serve_echo(echo.listen.bind().await?, echo.name, counters)),
+        Application::Health(healthy) => {
+            for check in &healthy.failing {
+                checks.set(check, Health::Failing);
+            }
+            let Healthy { http, https, grpc, tcp, .. } = healthy;
+            tokio::spawn(health::listen(HealthOptions { http, https, grpc, tcp }, checks).await?)
+        }
         Application::Client { .. } => tokio::spawn(std::future::pending()),
+        Application::Check { .. } => anyhow::bail!("a check serves nothing"),
     })
 }
 
@@ -179,6 +233,8 @@ impl Application {
             Self::Bookwarehouse { .. } => "bookwarehouse".to_owned(),
             Self::Ledger(_) => "ledger".to_owned(),
             Self::HttpEcho(echo) | Self::GrpcEcho(echo) | Self::TcpEcho(echo) => echo.name.clone(),
+            Self::Health(healthy) => healthy.name.clone(),
+            Self::Check { check } => check.clone(),
             Self::Client { name } => name.clone(),
         }
     }
