@@ -28,6 +28,7 @@ mod page;
 mod provider;
 mod proxies;
 mod record;
+mod report;
 mod secrets;
 mod source;
 mod status;
@@ -40,6 +41,8 @@ pub(crate) use self::issuers::BuiltIn;
 pub(crate) use self::keeper::{Keeper, KeeperInputs};
 pub(crate) use self::provider::Factory;
 pub(crate) use self::record::RecordFile;
+#[allow(unused_imports, reason = "told to the other replicas")]
+pub(crate) use self::report::RootsReport;
 pub(crate) use self::source::{in_folder, not_in_use, observer, with_pages};
 pub use self::status::RootStatus;
 pub(crate) use self::status::RootsNews;

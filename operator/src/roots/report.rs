@@ -1,0 +1,117 @@
+//! What a replica tells the leader of the roots: what is in force there, and what its proxies hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use osm_issuer::rotation::{Holding, RootName};
+use serde::{Deserialize, Serialize};
+
+/// A root as `namespace/name`. Neither part can contain a slash.
+type Named = String;
+
+/// What one replica knows. Names of roots are `namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RootsReport {
+    /// The revision of the record that is in force there; none before there is one.
+    pub(crate) record: Option<u64>,
+    /// What the replica serves with, and verifies proxies against.
+    pub(crate) control_plane: ReportedHolding,
+    /// What each connected proxy holds, by the name that status uses.
+    pub(crate) proxies: BTreeMap<String, ReportedHolding>,
+    /// The latest end of validity of a certificate in use, in seconds since 1970, by the root that signed it.
+    pub(crate) leaves: BTreeMap<Named, i64>,
+}
+
+/// As [`Holding`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum ReportedHolding {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// What is known.
+    Known {
+        /// Roots that it surely trusts.
+        trusts: BTreeSet<Named>,
+        /// Roots that it may trust.
+        may_trust: BTreeSet<Named>,
+        /// Roots whose certificates it may show.
+        may_show: BTreeSet<Named>,
+        /// Roots of the certificates with which it reaches the control plane.
+        connected_with: BTreeSet<Named>,
+    },
+}
+
+impl From<&Holding> for ReportedHolding {
+    fn from(holding: &Holding) -> Self {
+        let names = |roots: &BTreeSet<RootName>| roots.iter().map(ToString::to_string).collect();
+        match holding {
+            Holding::Unknown => Self::Unknown,
+            Holding::Known { trusts, may_trust, may_show, connected_with } => Self::Known {
+                trusts: names(trusts),
+                may_trust: names(may_trust),
+                may_show: names(may_show),
+                connected_with: names(connected_with),
+            },
+        }
+    }
+}
+
+impl From<&ReportedHolding> for Holding {
+    /// A name that cannot be read could hide a use of a root: then nothing is known.
+    fn from(reported: &ReportedHolding) -> Self {
+        let ReportedHolding::Known { trusts, may_trust, may_show, connected_with } = reported else {
+            return Self::Unknown;
+        };
+        let names = |named: &BTreeSet<Named>| named.iter().map(|name| root_name(name)).collect::<Option<BTreeSet<_>>>();
+        match (names(trusts), names(may_trust), names(may_show), names(connected_with)) {
+            (Some(trusts), Some(may_trust), Some(may_show), Some(connected_with)) => {
+                Self::Known { trusts, may_trust, may_show, connected_with }
+            }
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The root that `namespace/name` names.
+pub(super) fn root_name(named: &str) -> Option<RootName> {
+    let (namespace, name) = named.split_once('/')?;
+    Some(RootName::new(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_understood() {
+        let roots = |names: &[&str]| names.iter().map(|name| RootName::new("osm-system", *name)).collect();
+        let holding = Holding::Known {
+            trusts: roots(&["a"]),
+            may_trust: roots(&["a", "b"]),
+            may_show: roots(&["b"]),
+            connected_with: roots(&["(built in)"]),
+        };
+        let report = RootsReport {
+            record: Some(7),
+            control_plane: ReportedHolding::from(&holding),
+            proxies: [("shop/web/node".to_owned(), ReportedHolding::Unknown)].into(),
+            leaves: [("osm-system/a".to_owned(), 9)].into(),
+        };
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains("\"connectedWith\"") && text.contains("\"controlPlane\""), "{text}");
+        let read: RootsReport = serde_json::from_str(&text).unwrap();
+        assert_eq!((&read, Holding::from(&read.control_plane)), (&report, holding));
+        assert_eq!(Holding::from(&read.proxies["shop/web/node"]), Holding::Unknown);
+        assert_ne!(RootsReport::default().record, report.record, "what is in force nowhere");
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_read_is_no_knowledge() {
+        let names = || BTreeSet::from(["nonsense".to_owned()]);
+        let none = BTreeSet::new;
+        let known = |may_show| ReportedHolding::Known { trusts: none(), may_trust: none(), may_show, connected_with: none() };
+        assert_eq!(Holding::from(&known(names())), Holding::Unknown);
+        assert_eq!(Holding::from(&known(none())), Holding::settled(BTreeSet::new(), BTreeSet::new()));
+    }
+}
