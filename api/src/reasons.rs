@@ -34,6 +34,23 @@ macro_rules! reasons {
             }
 
             impl $name {
+                /// The reasons that this kind has beside the common ones.
+                pub const OWN: &[Self] = &[$( Self::$variant, )*];
+
+                /// The reasons that every kind has.
+                pub const COMMON: &[Self] = &[
+                    Self::Accepted,
+                    Self::ResolvedRefs,
+                    Self::Programmed,
+                    Self::Pending,
+                    Self::WaitingForProxies,
+                    Self::RefusedByProxies,
+                    Self::NoProxies,
+                    Self::NamespaceNotInMesh,
+                    Self::Undecodable,
+                    Self::InvalidField,
+                ];
+
                 /// The reason as a condition holds it.
                 pub const fn as_str(self) -> &'static str {
                     match self {
@@ -116,12 +133,8 @@ reasons! {
         RouteNotFound,
         /// A match that it names is not in the HTTPRouteGroup.
         MatchNotFound,
-        /// A route object that it names cannot be used.
-        InvalidRoute,
         /// A ServiceAccount that it names does not exist.
         ServiceAccountNotFound,
-        /// The mesh is permissive, so that the policy does not count.
-        PermissiveMode,
     }
 
     /// Reasons on an HTTPRouteGroup.
@@ -134,18 +147,12 @@ reasons! {
         InvalidRegex,
         /// A header name is none.
         InvalidHeaderName,
-        /// No policy refers to it.
-        Unused,
     }
 
     /// Reasons on a TCPRoute.
     TcpRouteReason {
-        /// It has no ports.
-        NoPorts,
         /// A number is no port.
         InvalidPort,
-        /// No policy refers to it.
-        Unused,
     }
 
     /// Reasons on a TrafficSplit.
@@ -174,8 +181,6 @@ reasons! {
         PortMismatch,
         /// An HTTPRouteGroup that it names does not exist.
         RouteNotFound,
-        /// An HTTPRouteGroup that it names cannot be used.
-        InvalidRoute,
     }
 
     /// Reasons on a Namespace. It has no status of ours, so they are only told.
@@ -208,8 +213,5 @@ reasons! {
     PodReason {}
 
     /// Reasons on a ProxySnapshot.
-    ProxySnapshotReason {
-        /// A part is held back from some proxies because they refused it.
-        HeldBack,
-    }
+    ProxySnapshotReason {}
 }
