@@ -5,6 +5,8 @@
 mod outages;
 #[path = "api_server/replicas.rs"]
 mod replicas;
+#[path = "api_server/rights.rs"]
+mod rights;
 #[path = "api_server/sources.rs"]
 mod sources;
 #[path = "api_server/status.rs"]

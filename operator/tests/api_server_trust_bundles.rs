@@ -65,7 +65,8 @@ fn role() -> Result<String> {
         own_config_maps: Vec::new(),
         read_secrets: Vec::new(),
         own_secrets: Vec::new(),
-        webhook_configurations: Vec::new(),
+        mutating_webhooks: Vec::new(),
+        validating_webhooks: Vec::new(),
     });
     let rules: Vec<_> = rules.cluster.into_iter().filter(|rule| rule.resources == ["configmaps"]).collect();
     ensure!(rules.len() == 1, "{rules:?}");

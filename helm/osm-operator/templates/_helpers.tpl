@@ -135,7 +135,7 @@ token
     - {{ include "osm.namespace" . }}
 {{- end -}}
 
-{{/* Secrets that the control plane may read and write, as a list in JSON. */}}
+{{/* Secrets that the control plane reads, and makes where there are none, as a list in JSON. */}}
 {{- define "osm.ownSecretNames" -}}
 {{ prepend .Values.osm.rootSecretNames .Values.osm.caBundleSecretName | uniq | toJson }}
 {{- end -}}
@@ -149,7 +149,12 @@ token
 {{ toJson $names }}
 {{- end -}}
 
-{{/* The two webhook configurations, as a list in JSON. */}}
-{{- define "osm.webhookNames" -}}
-{{ list (include "osm.mutatingWebhookName" .) (include "osm.validatingWebhookName" .) | toJson }}
+{{/* The webhook configuration for pods, as a list in JSON. */}}
+{{- define "osm.mutatingWebhookNames" -}}
+{{ list (include "osm.mutatingWebhookName" .) | toJson }}
+{{- end -}}
+
+{{/* The webhook configuration for objects, as a list in JSON. */}}
+{{- define "osm.validatingWebhookNames" -}}
+{{ list (include "osm.validatingWebhookName" .) | toJson }}
 {{- end -}}

@@ -16,10 +16,12 @@ pub struct RuleNames {
     pub own_config_maps: Vec<String>,
     /// Secrets of the control-plane namespace that the operator reads.
     pub read_secrets: Vec<String>,
-    /// Secrets of the control-plane namespace that the operator reads and writes.
+    /// Secrets of the control-plane namespace that the operator reads, and makes where there are none.
     pub own_secrets: Vec<String>,
-    /// Webhook configurations whose `caBundle` the operator keeps.
-    pub webhook_configurations: Vec<String>,
+    /// MutatingWebhookConfigurations whose `caBundle` the operator keeps.
+    pub mutating_webhooks: Vec<String>,
+    /// ValidatingWebhookConfigurations whose `caBundle` the operator keeps.
+    pub validating_webhooks: Vec<String>,
 }
 
 /// One rule of a Role or ClusterRole, in the shape of `rbac.authorization.k8s.io/v1`.
@@ -47,6 +49,8 @@ pub struct Rules {
     pub control_plane_namespace: Vec<PolicyRule>,
     /// Added to that Role where cert-manager signs.
     pub cert_manager: Vec<PolicyRule>,
+    /// Added to the ClusterRole where cert-manager signs.
+    pub cert_manager_cluster: Vec<PolicyRule>,
 }
 
 /// The rights that this crate's requests need: of every kind of the list those that follow from its ownership, and the fixed rest.
@@ -62,6 +66,7 @@ pub fn rules(names: &RuleNames) -> Rules {
             // Whether it is ready is told in its own words.
             rule("cert-manager.io", &["issuers"], &["get"]),
         ],
+        cert_manager_cluster: vec![rule("cert-manager.io", &["clusterissuers"], &["get"])],
     }
 }
 
@@ -81,15 +86,15 @@ fn cluster(names: &RuleNames) -> Vec<PolicyRule> {
         rule("coordination.k8s.io", &["leases"], &["list"]),
         // Every namespace of the mesh has one; they are watched by name, so that a lost one comes back.
         rule("", &["configmaps"], &["list", "watch", "create", "patch", "delete"]).named(&names.config_maps),
-        rule(
-            "admissionregistration.k8s.io",
-            &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
-            &["get", "list", "watch", "patch"],
-        )
-        .named(&names.webhook_configurations),
+        webhooks("mutatingwebhookconfigurations").named(&names.mutating_webhooks),
+        webhooks("validatingwebhookconfigurations").named(&names.validating_webhooks),
     ]);
     rules.retain(|rule| !rule.is_for_nothing());
     rules
+}
+
+fn webhooks(resource: &str) -> PolicyRule {
+    rule("admissionregistration.k8s.io", &[resource], &["get", "list", "watch", "patch"])
 }
 
 /// ProxySnapshots are written by the operator and by nobody else; of the other kinds of ours it writes only the status.
@@ -117,9 +122,10 @@ fn control_plane_namespace(names: &RuleNames) -> Vec<PolicyRule> {
         rule("", &["configmaps"], &["get"]).named(&names.read_config_maps),
         rule("", &["configmaps"], &["get", "create", "patch"]).named(&names.own_config_maps),
         rule("", &["secrets"], &["get"]).named(&names.read_secrets),
-        // To create is not limited by names, which the API server does not know yet when it decides; to patch into being is.
+        // To create is not limited by names, which the API server does not know yet when it decides. What is there is never
+        // changed.
         rule("", &["secrets"], &["create"]).if_any(&names.own_secrets),
-        rule("", &["secrets"], &["get", "create", "patch"]).named(&names.own_secrets),
+        rule("", &["secrets"], &["get"]).named(&names.own_secrets),
     ];
     rules.retain(|rule| !rule.is_for_nothing());
     rules
@@ -170,7 +176,8 @@ mod tests {
             own_config_maps: vec!["osm-rotation".into()],
             read_secrets: vec!["osm-vault-token".into()],
             own_secrets: vec!["osm-ca-bundle".into()],
-            webhook_configurations: vec!["osm-webhooks".into()],
+            mutating_webhooks: vec!["osm-webhook-osm".into()],
+            validating_webhooks: vec!["osm-validator-mesh-osm".into()],
         }
     }
 
@@ -194,7 +201,8 @@ mod tests {
     #[test]
     fn nothing_is_granted_by_a_wildcard_or_by_a_name_that_is_missing() {
         let all = rules(&names());
-        for rule in all.cluster.iter().chain(&all.control_plane_namespace).chain(&all.cert_manager) {
+        let added = all.cert_manager.iter().chain(&all.cert_manager_cluster);
+        for rule in all.cluster.iter().chain(&all.control_plane_namespace).chain(added) {
             for text in rule.api_groups.iter().chain(&rule.resources).chain(&rule.verbs) {
                 assert!(!text.contains('*'), "{rule:?}");
             }

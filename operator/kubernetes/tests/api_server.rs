@@ -161,7 +161,8 @@ async fn server_and_operator() -> Result<(ApiServer, Client)> {
         own_config_maps: vec!["osm-rotation".into()],
         read_secrets: vec!["osm-vault-token".into()],
         own_secrets: vec!["osm-ca-bundle".into()],
-        webhook_configurations: vec!["osm-webhook".into()],
+        mutating_webhooks: vec!["osm-webhook".into()],
+        validating_webhooks: vec!["osm-validator".into()],
     });
     let subjects = json!([{ "kind": "ServiceAccount", "namespace": "default", "name": "osm-controller" }]);
     let group = "rbac.authorization.k8s.io";

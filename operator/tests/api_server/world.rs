@@ -133,6 +133,11 @@ impl World {
     /// A control plane that listens, and may wait for something.
     pub(crate) async fn start_operator(&self, name: &str, more: &[&str]) -> Result<Operator> {
         let kubeconfig = self.server.kubeconfig_for(&format!("operator-{name}"), Some("system:masters"))?;
+        self.start_operator_as(name, &kubeconfig, more).await
+    }
+
+    /// As [`start_operator`](Self::start_operator), with what the user of a kubeconfig may do.
+    pub(crate) async fn start_operator_as(&self, name: &str, kubeconfig: &Path, more: &[&str]) -> Result<Operator> {
         let mut arguments = vec!["run", "--kubeconfig", kubeconfig.to_str().context("a path of text")?];
         // A name that no pod has.
         let replica = format!("osm-controller-{name}");

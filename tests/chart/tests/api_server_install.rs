@@ -375,7 +375,8 @@ async fn the_control_plane_may_do_its_work_and_no_more() -> Result<()> {
     let table = [
         ("ConfigMap", "default", "osm-trust-bundle", true),
         ("ConfigMap", "default", "something", false),
-        ("Secret", NAMESPACE, "osm-ca-bundle", true),
+        // It makes one where there is none, and changes none that is there.
+        ("Secret", NAMESPACE, "osm-ca-bundle", false),
         ("Secret", NAMESPACE, "something", false),
         ("Secret", "default", "osm-ca-bundle", false),
     ];
@@ -392,7 +393,7 @@ async fn the_control_plane_may_do_its_work_and_no_more() -> Result<()> {
         let output = control_plane.run(&all).await?;
         Ok(String::from_utf8_lossy(&output.stdout).trim() == "yes")
     };
-    let table: [(&[&str], bool); 14] = [
+    let table: [(&[&str], bool); 17] = [
         (&["watch", "pods", "--all-namespaces"], true),
         (&["watch", "trafficsplits.split.smi-spec.io", "--all-namespaces"], true),
         (&["patch", "meshconfigs.config.openservicemesh.io", "--subresource=status", "--all-namespaces"], true),
@@ -401,6 +402,9 @@ async fn the_control_plane_may_do_its_work_and_no_more() -> Result<()> {
         (&["create", "tokenreviews.authentication.k8s.io"], true),
         (&["patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io/osm-webhook-osm"], true),
         (&["patch", "mutatingwebhookconfigurations.admissionregistration.k8s.io/another"], false),
+        (&["create", "secrets", "--namespace", NAMESPACE], true),
+        (&["get", "secrets/osm-ca-bundle", "--namespace", NAMESPACE], true),
+        (&["get", "secrets/something", "--namespace", NAMESPACE], false),
         (&["list", "secrets", "--all-namespaces"], false),
         (&["list", "secrets", "--namespace", NAMESPACE], false),
         (&["patch", "trafficsplits.split.smi-spec.io", "--all-namespaces"], false),

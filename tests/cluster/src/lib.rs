@@ -4,7 +4,7 @@
 //! container engine and without a registry of images. What this is not: a copy of anything in a cluster; what runs is what users run.
 //!
 //! The path through it: a test that needs only the API starts an [`ApiServer`], ready in seconds. One that
-//! needs pods starts a [`Cluster`] and gives it [`images`]. [`Tool`] has the programs.
+//! needs pods starts a [`Cluster`] and gives it [`images`]. [`Tool`] has the programs. [`rights`] compares roles with the audit log.
 
 mod api_server;
 mod cache;
@@ -16,6 +16,7 @@ pub mod images;
 mod kubeconfig;
 mod kubectl;
 mod probe;
+pub mod rights;
 mod tools;
 mod wait;
 

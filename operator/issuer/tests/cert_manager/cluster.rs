@@ -19,18 +19,12 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// The control plane's.
 pub(crate) const NAMESPACE: &str = "osm-system";
 
-/// What the operator's Role grants where cert-manager signs, and no more.
-const RIGHTS: &str = r"
+/// What the operator's roles grant where cert-manager signs, and no more.
+const RIGHTS: &str = concat!(
+    r"
 apiVersion: v1
 kind: Namespace
 metadata: {name: osm-system}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: mesh, namespace: osm-system}
-rules:
-- {apiGroups: [cert-manager.io], resources: [certificaterequests], verbs: [create, get, list, delete]}
-- {apiGroups: [cert-manager.io], resources: [issuers], verbs: [get]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -38,7 +32,29 @@ metadata: {name: mesh, namespace: osm-system}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: mesh}
 subjects:
 - {apiGroup: rbac.authorization.k8s.io, kind: User, name: mesh}
-";
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: mesh}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: mesh}
+subjects:
+- {apiGroup: rbac.authorization.k8s.io, kind: User, name: mesh}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: mesh, namespace: osm-system}
+rules:
+",
+    include_str!("../../../../helm/osm-operator/files/rules/cert-manager.yaml"),
+    r"
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: mesh}
+rules:
+",
+    include_str!("../../../../helm/osm-operator/files/rules/cert-manager-cluster.yaml"),
+);
 
 /// A root that signs itself, and an Issuer and a ClusterIssuer that sign with it.
 const ISSUERS: &str = r"

@@ -1,5 +1,6 @@
 //! Leaves from a real cert-manager.
 
+use osm_cluster::rights::{self, Subject};
 use osm_issuer::cert_manager::IssuerKind;
 use osm_issuer::{Issuer, LeafKeyAlgorithm, LeafPolicy, PeerIdentity, ProxyIdentity, RsaKeySize, WorkloadIdentity};
 use time::OffsetDateTime;
@@ -45,8 +46,7 @@ async fn leaves_come_from_an_issuer_from_a_cluster_issuer_and_from_below_the_roo
         let issuer = cert_manager(config.clone());
         let health = issuer.probe(OffsetDateTime::now_utc()).await.unwrap();
         assert_eq!(health.subject, signer);
-        // A right in the namespace does not reach to ClusterIssuers; it is said and nothing depends on it.
-        assert_eq!(health.remarks.is_empty(), kind == IssuerKind::Issuer, "{:?}", health.remarks);
+        assert_eq!(health.remarks, Vec::<String>::new());
         let store = store(config);
         for key in [LeafKeyAlgorithm::EcdsaP256, LeafKeyAlgorithm::Rsa(RsaKeySize::Bits2048)] {
             store.set_policy(LeafPolicy { key, ..LeafPolicy::default() });
@@ -68,6 +68,25 @@ async fn leaves_come_from_an_issuer_from_a_cluster_issuer_and_from_below_the_roo
     }
     assert!(roots.iter().all(|bundle| bundle == &roots[0] && bundle.roots().len() == 1));
     cluster.no_request_is_left().await;
+    // All that took every right there is, and no other was asked for.
+    let user = Subject::User("mesh".to_owned());
+    let granted = rights::granted(cluster.server.kubectl(), &user).await.unwrap();
+    assert_eq!(granted.len(), 6);
+    let asked = rights::asked(&cluster.server.audit_log(), &user).unwrap();
+    asked.difference(&granted).expect_none_but(&[]).unwrap();
+}
+
+#[tokio::test]
+async fn an_issuer_that_may_not_be_looked_at_is_remarked_and_signs() {
+    let cluster = Cluster::with_issuers().await;
+    cluster.server.kubectl().output(&["delete", "clusterrole", "mesh"]).await.unwrap();
+    let issuer = cert_manager(cluster.config(IssuerKind::ClusterIssuer, "osm-cluster-ca"));
+    let remarked = crate::cluster::until("the right is gone", async || {
+        let health = issuer.probe(OffsetDateTime::now_utc()).await.unwrap();
+        health.remarks.into_iter().next()
+    });
+    let remark = remarked.await;
+    assert!(remark.contains("clusterissuers"), "{remark}");
 }
 
 #[tokio::test]

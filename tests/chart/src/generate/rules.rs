@@ -15,10 +15,11 @@ struct Names {
     optional: bool,
 }
 
-const NAMES: [Names; 3] = [
+const NAMES: [Names; 4] = [
     Names { placeholder: "<own secrets>", template: "osm.ownSecretNames", optional: false },
     Names { placeholder: "<read secrets>", template: "osm.readSecretNames", optional: true },
-    Names { placeholder: "<webhooks>", template: "osm.webhookNames", optional: false },
+    Names { placeholder: "<mutating webhooks>", template: "osm.mutatingWebhookNames", optional: false },
+    Names { placeholder: "<validating webhooks>", template: "osm.validatingWebhookNames", optional: false },
 ];
 
 pub(super) fn rules_of_roles(repository: &Repository) -> Files {
@@ -30,13 +31,15 @@ pub(super) fn rules_of_roles(repository: &Repository) -> Files {
         own_config_maps: list("osm-rotation"),
         read_secrets: list("<read secrets>"),
         own_secrets: list("<own secrets>"),
-        webhook_configurations: list("<webhooks>"),
+        mutating_webhooks: list("<mutating webhooks>"),
+        validating_webhooks: list("<validating webhooks>"),
     });
     let folder = repository.operator_chart().join("files/rules");
     let files = [
         ("cluster.yaml", rules.cluster),
         ("control-plane-namespace.yaml", rules.control_plane_namespace),
         ("cert-manager.yaml", rules.cert_manager),
+        ("cert-manager-cluster.yaml", rules.cert_manager_cluster),
     ];
     files
         .into_iter()
