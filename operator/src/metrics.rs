@@ -258,3 +258,6 @@ impl Metrics {
         self.reconcilers.writes.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
     }
 }
+
+#[cfg(test)]
+mod tests;

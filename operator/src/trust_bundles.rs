@@ -5,28 +5,31 @@
 mod config_maps;
 mod namespaces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use osm_api::k8s_openapi::api::core::v1::ConfigMap;
+use osm_api::{Kind, ObjectRef};
 use osm_bootstrap::names;
 use osm_issuer::{CertificateStore, Change, Clock};
-use osm_kubernetes::{Leadership, RequestError, Target, Writer};
+use osm_kubernetes::{EventRecorder, EventType, FIELD_MANAGER, Leadership, RequestError, Target, Writer};
 use tokio::sync::watch;
 
 use self::config_maps::{Bundle, Due, Everywhere, Known, Present, due, version};
 pub use self::namespaces::{MeshNamespaces, Namespaces};
-use crate::written_roots::{Newcomers, Places, WrittenRoots};
+use crate::written_roots::{Newcomers, Pace, Places, WrittenRoots};
 
 /// How many writes are under way at the same time.
 const CONCURRENT_WRITES: usize = 4;
 /// How long to wait after a write that failed: the first time, and at the most.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often the same roots are put back into one ConfigMap at the most.
+const PUT_BACK_EVERY: Duration = Duration::from_secs(10);
 
 /// Keeps the ConfigMaps, whenever this replica is the writer.
 #[derive(Debug)]
@@ -46,11 +49,24 @@ pub struct TrustBundles {
 }
 
 /// The places that the ConfigMaps are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watched {
     everywhere: Everywhere,
     /// What they hold since when; `None` before all were seen.
     places: Option<Places>,
+    /// The roots that were put into them.
+    pace: Pace<Arc<str>>,
+    events: EventRecorder,
+}
+
+/// What is left to be done after writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// A write failed.
+    Failed,
+    /// Somebody changes what was put back a moment ago.
+    Later(Duration),
 }
 
 impl TrustBundles {
@@ -92,7 +108,14 @@ impl TrustBundles {
         let events = watcher(Api::<ConfigMap>::all(client.clone()), config).default_backoff();
         let mut events = std::pin::pin!(events);
         let mut changes = self.store.subscribe();
-        let (mut watched, mut listing) = (Watched::default(), Everywhere::default());
+        let events_of = EventRecorder::new(client.clone(), self.writer.stored().clone(), FIELD_MANAGER.to_owned());
+        let mut watched = Watched {
+            everywhere: Everywhere::default(),
+            places: None,
+            pace: Pace::new(PUT_BACK_EVERY),
+            events: events_of,
+        };
+        let mut listing = Everywhere::default();
         let mut is_listed = false;
         let mut retry_after = RETRY_AFTER.0;
         loop {
@@ -100,14 +123,17 @@ impl TrustBundles {
             if is_listed {
                 // Before and after: a namespace that is new is seen empty, and what was put back is seen to have been missing.
                 self.tell(&mut watched);
-                let is_done = self.write(&mut watched.everywhere).await;
+                let left = self.write(&mut watched).await;
                 self.tell(&mut watched);
-                if !is_done {
-                    retry = Some(retry_after);
-                    retry_after = (retry_after * 2).min(RETRY_AFTER.1);
-                } else {
-                    retry_after = RETRY_AFTER.0;
-                }
+                retry = match left {
+                    Left::Nothing => None,
+                    Left::Failed => Some(retry_after),
+                    Left::Later(wait) => Some(wait),
+                };
+                retry_after = match left {
+                    Left::Failed => (retry_after * 2).min(RETRY_AFTER.1),
+                    Left::Nothing | Left::Later(_) => RETRY_AFTER.0,
+                };
             }
             tokio::select! {
                 event = events.try_next() => match event {
@@ -133,40 +159,78 @@ impl TrustBundles {
         }
     }
 
-    /// Writes what is due, and says whether nothing is any more.
-    async fn write(&mut self, everywhere: &mut Everywhere) -> bool {
-        let Some(namespaces) = self.namespaces.borrow_and_update().clone() else { return true };
+    /// Writes what is due, and says what is left.
+    async fn write(&mut self, watched: &mut Watched) -> Left {
+        let Some(namespaces) = self.namespaces.borrow_and_update().clone() else { return Left::Nothing };
         let pem = match self.store.trust_bundle().await {
             Ok(bundle) => bundle.pem(),
             Err(error) => {
                 tracing::warn!(%error, reason = error.reason(), "trust bundles are not written, the roots are not known");
-                return false;
+                return Left::Failed;
             }
         };
         let bundle = Bundle { pem, labels: self.labels.clone() };
-        let writes = futures::stream::iter(due(&bundle, &namespaces, everywhere)).map(|due| {
+        let (due, wait) = watched.due_now(&bundle, &namespaces);
+        let writes = futures::stream::iter(due).map(|due| {
             let (writer, bundle) = (self.writer.clone(), &bundle);
             async move { (due.clone(), carry_out(&writer, bundle, &due).await) }
         });
-        let mut is_done = true;
+        let mut left = wait.map_or(Left::Nothing, Left::Later);
         let mut writes = std::pin::pin!(writes.buffer_unordered(CONCURRENT_WRITES));
         while let Some((due, outcome)) = writes.next().await {
             match (outcome, due) {
                 // The watch will say the same, later.
-                (Ok(Some(version)), Due::Apply(namespace)) => {
-                    let data = [(names::TRUST_BUNDLE_KEY.to_owned(), bundle.pem.clone())].into();
-                    let present = Some(Present { data, labels: bundle.labels.clone() });
-                    everywhere.learn(namespace, Known { version, present });
-                }
-                (Ok(_), Due::Apply(namespace) | Due::Delete(namespace)) => everywhere.deleted(&namespace),
+                (Ok(Some(version)), Due::Apply(namespace)) => watched.applied(namespace, version, &bundle),
+                (Ok(_), Due::Apply(namespace) | Due::Delete(namespace)) => watched.everywhere.deleted(&namespace),
                 (Err(error), Due::Apply(namespace) | Due::Delete(namespace)) => {
-                    is_done = false;
+                    left = Left::Failed;
                     let name = names::TRUST_BUNDLE_CONFIG_MAP;
                     tracing::warn!(%error, %namespace, "cannot write the ConfigMap {name}; trying again");
                 }
             }
         }
-        is_done
+        left
+    }
+}
+
+impl Watched {
+    /// What is to be written now, and how long to wait for the rest.
+    fn due_now(&mut self, bundle: &Bundle, namespaces: &BTreeSet<String>) -> (Vec<Due>, Option<Duration>) {
+        let (now, roots) = (Instant::now(), Arc::<str>::from(bundle.pem.as_str()));
+        self.pace.retain(|namespace| namespaces.contains(namespace));
+        for namespace in namespaces {
+            if self.everywhere.get(namespace).is_some_and(|present| bundle.is_in(present)) {
+                self.pace.found(namespace, Arc::clone(&roots));
+            }
+        }
+        let mut longest: Option<Duration> = None;
+        let mut due = due(bundle, namespaces, &self.everywhere);
+        due.retain(|due| {
+            let Due::Apply(namespace) = due else { return true };
+            let wait = self.pace.wait(namespace, &roots, now);
+            longest = longest.max(wait);
+            wait.is_none()
+        });
+        (due, longest)
+    }
+
+    /// Notes what was applied, and tells of it if it was there before.
+    fn applied(&mut self, namespace: String, version: u64, bundle: &Bundle) {
+        let roots = Arc::<str>::from(bundle.pem.as_str());
+        if self.pace.was_there(&namespace, &roots) {
+            let name = names::TRUST_BUNDLE_CONFIG_MAP;
+            let note = format!(
+                "The ConfigMap {name} was changed or deleted, and is put back: sidecars verify the control plane by it. Leave it to \
+                 the control plane."
+            );
+            tracing::warn!(%namespace, "the ConfigMap {name} was changed or deleted by somebody else, and is put back");
+            let object = ObjectRef::new(Kind::Namespace, "", namespace.as_str());
+            self.events.record(&object, EventType::Warning, "TrustBundleRestored", &note);
+        }
+        self.pace.written(&namespace, roots, Instant::now());
+        let data = [(names::TRUST_BUNDLE_KEY.to_owned(), bundle.pem.clone())].into();
+        let present = Some(Present { data, labels: bundle.labels.clone() });
+        self.everywhere.learn(namespace, Known { version, present });
     }
 }
 

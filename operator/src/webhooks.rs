@@ -15,4 +15,6 @@ pub use args::WebhookArgs;
 pub use configuration::{MUTATING_PATH, VALIDATING_PATH, ca_bundle_apply};
 pub use handlers::{MAX_REQUEST_BYTES, Webhooks};
 pub use metrics::WebhookMetrics;
+#[cfg(test)]
+pub(crate) use metrics::{Outcome, Webhook};
 pub use server::{WebhookTls, serve};

@@ -2,10 +2,14 @@
 //! configuration. Whoever reads there (a kubelet, an API server) reads late, so that a root is known to have arrived only some
 //! time after it was written, and only if it was never missing since. How late is for others to know; this is bookkeeping.
 
+mod pace;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use osm_issuer::TrustBundle;
 use time::OffsetDateTime;
+
+pub(crate) use self::pace::Pace;
 
 /// A root certificate, DER.
 type Certificate = Vec<u8>;

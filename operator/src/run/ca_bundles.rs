@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
@@ -18,10 +18,12 @@ use osm_kubernetes::{Leadership, WebhookConfiguration, Writer, Written};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::written_roots::{Newcomers, Places, WrittenRoots};
+use crate::written_roots::{Newcomers, Pace, Places, WrittenRoots};
 
 /// How long to wait after a write that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How often the same roots are put back into one configuration at the most.
+const PUT_BACK_EVERY: Duration = Duration::from_secs(10);
 
 /// Makes the webhook configurations trust the roots of the mesh.
 #[derive(Debug, Clone)]
@@ -100,19 +102,19 @@ impl CaBundles {
             events.map(move |event| (index, event)).boxed()
         }));
         let mut seen: [Seen; 2] = Default::default();
-        let mut places = Places::default();
+        let (mut places, mut pace) = (Places::default(), Pace::new(PUT_BACK_EVERY));
         loop {
-            let mut is_done = true;
+            let mut retry_after = None;
             if seen.iter().all(|seen| seen.state != State::NotListed) {
                 // Before and after, so that what was put back is seen to have been missing.
                 self.tell(&seen, &mut places);
-                is_done = self.write(&mut seen).await;
+                retry_after = self.write(&mut seen, &mut pace).await;
                 self.tell(&seen, &mut places);
             }
             let retry = async {
-                match is_done {
-                    true => std::future::pending().await,
-                    false => tokio::time::sleep(RETRY_AFTER).await,
+                match retry_after {
+                    None => std::future::pending().await,
+                    Some(wait) => tokio::time::sleep(wait).await,
                 }
             };
             tokio::select! {
@@ -140,35 +142,49 @@ impl CaBundles {
         });
     }
 
-    /// Writes what differs, and says whether nothing does any more. A configuration that cannot be written holds no other up.
-    async fn write(&self, seen: &mut [Seen; 2]) -> bool {
+    /// Writes what differs, and says when to look again if anything still does. A configuration that cannot be written holds no
+    /// other up.
+    async fn write(&self, seen: &mut [Seen; 2], pace: &mut Pace<String>) -> Option<Duration> {
         let pem = match self.store.trust_bundle().await {
             Ok(bundle) => bundle.pem(),
             Err(error) => {
                 tracing::warn!(%error, "the webhook configurations are not written, the roots are not known");
-                return false;
+                return Some(RETRY_AFTER);
             }
         };
-        let mut is_done = true;
+        let mut retry_after: Option<Duration> = None;
         for ((kind, name), seen) in self.configurations.iter().zip(seen) {
-            let State::There(trusted) = &mut seen.state else { continue };
+            let State::There(trusted) = &mut seen.state else {
+                // One that is made anew is waited for by nobody.
+                pace.retain(|known| known != name);
+                continue;
+            };
             if trusted.iter().all(|trusted| *trusted == pem) {
+                pace.found(name, pem.clone());
+                continue;
+            }
+            if let Some(wait) = pace.wait(name, &pem, Instant::now()) {
+                retry_after = retry_after.max(Some(wait));
                 continue;
             }
             match self.writer.set_ca_bundle(*kind, name, &pem).await {
                 // The watch will say the same, later.
                 Ok(Written::Written | Written::Unchanged) => {
                     trusted.fill(pem.clone());
+                    if pace.was_there(name, &pem) {
+                        tracing::warn!(name, "somebody else changed the roots in the webhook configuration");
+                    }
+                    pace.written(name, pem.clone(), Instant::now());
                     tracing::info!(name, "the webhook configuration trusts the roots of the mesh");
                 }
                 Ok(Written::Gone) => seen.state = State::Absent,
                 Err(error) => {
-                    is_done = false;
+                    retry_after = retry_after.max(Some(RETRY_AFTER));
                     tracing::warn!(%error, name, "cannot write the roots into the webhook configuration; trying again");
                 }
             }
         }
-        is_done
+        retry_after
     }
 }
 

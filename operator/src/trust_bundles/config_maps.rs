@@ -52,7 +52,8 @@ impl Everywhere {
         self.0.iter().filter_map(|(namespace, known)| Some((namespace, known.present.as_ref()?)))
     }
 
-    fn get(&self, namespace: &str) -> Option<&Present> {
+    /// The ConfigMap of a namespace.
+    pub(super) fn get(&self, namespace: &str) -> Option<&Present> {
         self.0.get(namespace)?.present.as_ref()
     }
 }
@@ -92,9 +93,9 @@ impl Bundle {
         })
     }
 
-    fn is_in(&self, present: &Present) -> bool {
-        let data = [(names::TRUST_BUNDLE_KEY.to_owned(), self.pem.clone())].into();
-        present.data == data && present.has_labels(&self.labels)
+    /// What others add to it is theirs.
+    pub(super) fn is_in(&self, present: &Present) -> bool {
+        present.data.get(names::TRUST_BUNDLE_KEY) == Some(&self.pem) && present.has_labels(&self.labels)
     }
 }
 
@@ -148,12 +149,11 @@ mod tests {
     #[test]
     fn only_what_differs_is_written() {
         assert_eq!(all_due(&["a"], &[("a", good())]), []);
+        let more = Present { data: texts(&[("ca.crt", "roots"), ("more", "")]), ..good() };
+        assert_eq!(all_due(&["a"], &[("a", more)]), [], "what others add is theirs");
         assert_eq!(all_due(&["a", "b"], &[("a", good())]), [Due::Apply("b".into())]);
-        let changed = [
-            Present { data: texts(&[("ca.crt", "others")]), ..good() },
-            Present { data: texts(&[("ca.crt", "roots"), ("more", "")]), ..good() },
-            Present { labels: BTreeMap::new(), ..good() },
-        ];
+        let changed =
+            [Present { data: texts(&[("ca.crt", "others")]), ..good() }, Present { labels: BTreeMap::new(), ..good() }];
         for present in changed {
             assert_eq!(all_due(&["a"], &[("a", present)]), [Due::Apply("a".into())]);
         }
