@@ -58,7 +58,7 @@ pub struct Published {
     pub epoch: Epoch,
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
-    /// What it changed, found once for all streams of the key.
+    /// What it changed, found once for all streams of the key. `None` where nobody asks, or where it is much.
     changes: Option<Changes>,
 }
 
@@ -79,7 +79,8 @@ impl Published {
 
     /// A snapshot that takes another's place.
     pub(crate) fn following(older: &Self, epoch: Epoch, snapshot: Arc<Snapshot>, differences: Vec<Difference>) -> Self {
-        let changes = Some(Changes { since: older.epoch, differences });
+        let few = differences.len() <= MOST_KEPT_DIFFERENCES;
+        let changes = few.then_some(Changes { since: older.epoch, differences });
         Self { epoch, snapshot, changes }
     }
 
@@ -110,6 +111,10 @@ pub struct Publication {
 
 /// Versions that a proxy shall not be sent, by type and name.
 pub(crate) type HoldBacks = BTreeMap<(TypeUrl, Arc<str>), Version>;
+
+/// Most differences that are kept beside a snapshot, for every key has its own. Where there are more, each stream that is to be
+/// sent them finds them again, which costs it less than sending them.
+const MOST_KEPT_DIFFERENCES: usize = 64;
 
 /// How many proxies without a stream keep their held-back versions; the oldest are forgotten first.
 const REMEMBERED_ABSENT_PROXIES: usize = 10_000;
@@ -319,8 +324,8 @@ impl KeyState {
         let watchers = self.watchers.lock();
         let affected = watchers.interest.affected_by(&differences);
         let published = match &before {
-            Some(before) => Published::following(before, epoch, snapshot, differences),
-            None => Published::new(epoch, snapshot),
+            Some(before) if affected.len() > 0 => Published::following(before, epoch, snapshot, differences),
+            Some(_) | None => Published::new(epoch, snapshot),
         };
         self.current.store(Some(Arc::new(published)));
         let Some(before) = before else {

@@ -153,3 +153,24 @@ fn a_held_back_version_reaches_every_stream_of_the_proxy_and_outlives_them() {
     assert_eq!(cache.held_back(&proxy), []);
     assert_eq!(back.subscriber.hold_backs().len(), 0);
 }
+
+#[test]
+fn what_a_publication_changed_is_kept_where_streams_are_told_of_it_and_it_is_little() {
+    let cache = Cache::new();
+    let mut layer: Layer = (0..100).map(|number| (endpoints(&format!("e{number}"), 0), Delivery::Wildcard)).collect();
+    publish(&cache, &layer);
+    let mut change = |names: std::ops::Range<u32>, content: u32| {
+        let before = cache.current(&key()).unwrap();
+        for number in names {
+            layer.insert(endpoints(&format!("e{number}"), content), Delivery::Wildcard);
+        }
+        publish(&cache, &layer);
+        let now = cache.current(&key()).unwrap();
+        let differences = now.differences_since(&before, &TypeUrl::ClusterLoadAssignment).len();
+        (now.changes.is_some(), differences)
+    };
+    assert_eq!(change(0..1, 1), (false, 1), "nobody is told");
+    let _all = Watching::new(&cache, "all", &[Interest::Wildcard]);
+    assert_eq!(change(0..1, 2), (true, 1));
+    assert_eq!(change(0..100, 3), (false, 100), "much is found again");
+}
