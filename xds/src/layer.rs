@@ -45,7 +45,8 @@ impl Eq for Entry {}
 /// layers costs what they differ by, not what they hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layer {
-    types: BTreeMap<TypeUrl, TypeLayer>,
+    /// Shared by the snapshots of all keys: even a small map takes a kibibyte.
+    types: Arc<BTreeMap<TypeUrl, TypeLayer>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -74,13 +75,13 @@ impl Layer {
     /// changes nothing, so that structure stays shared.
     pub fn insert(&mut self, resource: Arc<Resource>, delivery: Delivery) -> Option<Entry> {
         let name = Arc::clone(resource.name());
-        let layer = self.types.entry(resource.type_url().clone()).or_default();
         let entry = Entry { resource, delivery };
-        if let Some(present) = layer.entries.get(&name)
+        if let Some(present) = self.get(entry.resource.type_url(), &name)
             && *present == entry
         {
             return Some(present.clone());
         }
+        let layer = Arc::make_mut(&mut self.types).entry(entry.resource.type_url().clone()).or_default();
         layer.count_in(&entry);
         let replaced = layer.entries.insert(name, entry);
         if let Some(replaced) = &replaced {
@@ -91,11 +92,13 @@ impl Layer {
 
     /// Takes a resource out.
     pub fn remove(&mut self, type_url: &TypeUrl, name: &str) -> Option<Entry> {
-        let layer = self.types.get_mut(type_url)?;
+        self.get(type_url, name)?;
+        let types = Arc::make_mut(&mut self.types);
+        let layer = types.get_mut(type_url)?;
         let removed = layer.entries.remove(name)?;
         layer.count_out(&removed);
         if layer.entries.is_empty() {
-            self.types.remove(type_url);
+            types.remove(type_url);
         }
         Some(removed)
     }
