@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -226,7 +227,8 @@ impl Server {
     ) -> Result<(), ServeError> {
         let acceptor = TlsAcceptor::from(with_http2(tls.current()));
         let limit = self.inner.settings.handshake_timeout;
-        let stream = tokio::time::timeout(limit, acceptor.accept(stream))
+        // What only the handshake needs is given back when it is over.
+        let stream = Box::pin(tokio::time::timeout(limit, acceptor.accept(stream)))
             .await
             .map_err(|_| ServeError::HandshakeTimeout(limit))?
             .map_err(ServeError::Handshake)?;
@@ -279,21 +281,30 @@ impl Server {
     /// # Errors
     ///
     /// The connection did not end in an orderly way.
-    pub async fn serve_connection<I>(
+    pub fn serve_connection<I>(
         &self,
         stream: I,
         certificates: Arc<[CertificateDer<'static>]>,
         address: Option<SocketAddr>,
-    ) -> Result<(), ServeError>
+    ) -> impl Future<Output = Result<(), ServeError>> + Send + use<'_, I>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = Arc::new(Connection::new(certificates, address));
+        let service = XdsService::new(self.clone(), Arc::clone(&connection));
+        // An asynchronous function would keep a place for each form that the stream takes on its way into the connection, for as
+        // long as the connection lasts.
+        let http = builder(&self.inner.settings);
+        let http = Box::pin(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+        self.drive(http, connection)
+    }
+
+    /// Serves until the connection ends, or has to.
+    async fn drive<I>(&self, mut http: Pin<Box<Http<I>>>, connection: Arc<Connection>) -> Result<(), ServeError>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let settings = &self.inner.settings;
-        let connection = Arc::new(Connection::new(certificates, address));
-        let service = XdsService::new(self.clone(), Arc::clone(&connection));
-        let http = builder(settings).serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let mut http = std::pin::pin!(http);
-
         let age = settings.connection_age.map(jittered);
         let mut age = std::pin::pin!(async {
             match age {
@@ -331,6 +342,9 @@ impl Server {
         }
     }
 }
+
+/// A connection as hyper serves it.
+type Http<I> = http2::Connection<TokioIo<I>, TowerToHyperService<XdsService>, TokioExecutor>;
 
 fn builder(settings: &Settings) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -381,5 +395,32 @@ mod tests {
         let (low, high) =
             (ages.iter().copied().fold(f64::MAX, f64::min), ages.iter().copied().fold(f64::MIN, f64::max));
         assert!(high - low > 10.0, "{low} to {high}");
+    }
+
+    struct Nobody;
+
+    impl crate::policy::Policy for Nobody {
+        fn authenticate<'a>(
+            &'a self,
+            _: &'a crate::policy::Peer,
+            _: &'a crate::policy::Node,
+        ) -> futures::future::BoxFuture<'a, Result<crate::policy::Admission, crate::policy::Refusal>> {
+            Box::pin(std::future::ready(Err(crate::policy::Refusal::Unauthenticated("nobody".to_owned()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_serves_a_connection_is_small() {
+        let server = Server::new(crate::Cache::new(), Arc::new(Nobody), Settings::default());
+        let (stream, _) = tokio::io::duplex(64);
+        let serving = server.serve_connection(stream, Arc::default(), None);
+        assert!(size_of_val(&serving) <= 1024, "{} bytes", size_of_val(&serving));
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let tls = || -> Arc<ServerConfig> { unreachable!("nothing is accepted") };
+        let serving = server.serve_tls_connection(stream, address, &tls);
+        assert!(size_of_val(&serving) <= 2048, "{} bytes", size_of_val(&serving));
     }
 }
