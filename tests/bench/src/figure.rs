@@ -53,13 +53,22 @@ pub struct Figure {
     pub summary: Summary,
     /// What was measured on what, in words.
     pub meaning: String,
+    /// Why it is short of its goal, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_because: Option<String>,
 }
 
 impl Figure {
     /// A figure.
     #[must_use]
     pub fn new(key: impl Into<String>, goal: Goal, summary: Summary, meaning: impl Into<String>) -> Self {
-        Self { key: key.into(), goal, summary, meaning: meaning.into() }
+        Self { key: key.into(), goal, summary, meaning: meaning.into(), short_because: None }
+    }
+
+    /// Says why it is short of its goal; that is told only where it is.
+    #[must_use]
+    pub fn short_because(self, reason: impl Into<String>) -> Self {
+        Self { short_because: Some(reason.into()), ..self }
     }
 
     /// Whether it is a count, which depends on nothing but what the server does.

@@ -81,6 +81,29 @@ enum Part {
     Cluster,
 }
 
+impl Part {
+    /// Title of its report, and how it is measured.
+    fn says(self, effort: Effort) -> (String, String) {
+        let rounds = effort.rounds;
+        let (title, method) = match self {
+            Self::Mesh => (
+                "Benchmark report",
+                "interleaved rounds, ratios round by round, medians and extremes of them; every server that has a peer has one \
+                 thread on one core, the fleet runs on another; the measures of the whole mesh (`event_to_ack…`, `envoy…`, \
+                 requests) leave all processes of a sandbox to the kernel",
+            ),
+            Self::Cluster => (
+                "Benchmark report: the control plane in a cluster",
+                "rounds where there are several, ratios round by round, medians and extremes of them; admission and issuing run in \
+                 one thread; of the other measures all processes (API server, etcd, control plane, proxies, kubelet where there is \
+                 one) share the machine",
+            ),
+        };
+        let optimised = if cfg!(debug_assertions) { "no" } else { "yes" };
+        (title.to_owned(), format!("{rounds} {method}; build without debug assertions: {optimised}."))
+    }
+}
+
 impl Measure {
     async fn take(self, programs: &Programs, effort: Effort) -> anyhow::Result<Vec<Figure>> {
         match self {
@@ -130,7 +153,7 @@ struct RunArguments {
     #[arg(long)]
     gcp: Option<PathBuf>,
     /// Versions of the peers, for the report.
-    #[arg(long, default_value = "floor server only")]
+    #[arg(long, default_value = "")]
     peers: String,
 }
 
@@ -220,16 +243,10 @@ async fn run(arguments: &RunArguments) -> anyhow::Result<()> {
             progress(&format!("{measure:?} done"));
         }
     }
-    let method = format!(
-        "{} interleaved rounds, ratios round by round, medians and extremes of them; every server that has \
-         a peer has one thread on one core, the fleet runs on another; the measures of the whole mesh (`event_to_ack…`, `envoy…`, \
-         requests) leave all processes of a sandbox to the kernel; build without debug assertions: {}.",
-        effort.rounds,
-        if cfg!(debug_assertions) { "no" } else { "yes" }
-    );
+    let (title, method) = arguments.part.says(effort);
     let machine = Machine::of(load_at_start);
     let left_out = Vec::new();
-    let report = Report { machine, method, peers: arguments.peers.clone(), figures, left_out };
+    let report = Report { machine, title, method, peers: arguments.peers.clone(), figures, left_out };
     say(&report.to_json())?;
     if let Some(path) = &arguments.json {
         std::fs::write(path, format!("{:#}\n", report.to_json()))

@@ -12,7 +12,9 @@ pub struct Report {
     pub machine: Machine,
     /// How it was run: rounds, sizes, build.
     pub method: String,
-    /// Versions of the peers.
+    /// What it is about, as a title.
+    pub title: String,
+    /// Versions of the peers; empty where there are none.
     pub peers: String,
     /// Everything measured.
     pub figures: Vec<Figure>,
@@ -60,6 +62,9 @@ impl Report {
                 if let Some(met) = figure.is_met() {
                     detail["met"] = met.into();
                 }
+                if let Some(reason) = shortfall(figure) {
+                    detail["short_because"] = reason.into();
+                }
                 (figure.key.clone(), detail)
             })
             .collect();
@@ -78,22 +83,31 @@ impl Report {
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let machine = &self.machine;
-        let mut text = String::from("# Benchmark report\n\nWritten by `hack/bench`; do not edit by hand.\n\n");
+        let mut text = format!("# {}\n\nWritten by `hack/bench`; do not edit by hand.\n\n", self.title);
         let _ = writeln!(
             text,
             "- Machine: {} × {}, {} MiB, Linux {}; load average {} at the start, {} at the end.",
             machine.processors, machine.processor, machine.memory_mib, machine.kernel, machine.load[0], machine.load[1]
         );
         let _ = writeln!(text, "- Method: {}", self.method);
-        let _ = writeln!(text, "- Peers: {}\n", self.peers);
+        if !self.peers.is_empty() {
+            let _ = writeln!(text, "- Peers: {}", self.peers);
+        }
         text.push_str(
-            "## Goals\n\n| key | goal | value | spread | samples | met |\n| --- | --- | --- | --- | --- | --- |\n",
+            "\n## Goals\n\n| key | goal | value | spread | samples | met |\n| --- | --- | --- | --- | --- | --- |\n",
         );
         let (records, goals): (Vec<&Figure>, Vec<&Figure>) =
             self.figures.iter().partition(|figure| figure.goal == Goal::Record);
         for figure in &goals {
             let met = if figure.is_met() == Some(true) { "yes" } else { "**no**" };
             let _ = writeln!(text, "{} {met} |", row(figure, Some(figure.goal)));
+        }
+        let short: Vec<_> = goals.iter().filter_map(|figure| Some((&figure.key, shortfall(figure)?))).collect();
+        if !short.is_empty() {
+            text.push_str("\n## What is short, and why\n\n");
+            for (key, reason) in short {
+                let _ = writeln!(text, "- `{key}`: {reason}.");
+            }
         }
         text.push_str("\n## For the record\n\n| key | value | spread | samples |\n| --- | --- | --- | --- |\n");
         for figure in &records {
@@ -111,6 +125,11 @@ impl Report {
         }
         text
     }
+}
+
+/// Why a figure is short of its goal, if it is.
+fn shortfall(figure: &Figure) -> Option<&str> {
+    figure.short_because.as_deref().filter(|_| figure.is_met() == Some(false))
 }
 
 fn row(figure: &Figure, goal: Option<Goal>) -> String {
@@ -139,10 +158,11 @@ mod tests {
                 load: ["0.1".to_owned(), "0.2".to_owned()],
             },
             method: "five rounds".to_owned(),
-            peers: "none".to_owned(),
+            title: "Report".to_owned(),
+            peers: String::new(),
             figures: vec![
-                Figure::new("missed", Goal::AtMost(2.0), summary, "a miss"),
-                Figure::new("reached", Goal::Exactly(1.0), Summary::exact(1.0), "a hit"),
+                Figure::new("missed", Goal::AtMost(2.0), summary, "a miss").short_because("the cache is cold"),
+                Figure::new("reached", Goal::Exactly(1.0), Summary::exact(1.0), "a hit").short_because("not told"),
                 Figure::new("noted", Goal::Record, summary, "a note"),
             ],
             left_out: vec![("real Envoy".to_owned(), "no binary".to_owned())],
@@ -156,6 +176,8 @@ mod tests {
         assert_eq!(json["details"]["missed"]["met"], false);
         assert_eq!(json["details"]["reached"]["met"], true);
         assert_eq!(json["details"]["noted"].get("met"), None);
+        assert_eq!(json["details"]["missed"]["short_because"], "the cache is cold");
+        assert_eq!(json["details"]["reached"].get("short_because"), None);
         assert_eq!(json["left_out"]["real Envoy"], "no binary");
         assert_eq!(json["ok"], false);
     }
@@ -166,7 +188,9 @@ mod tests {
         assert!(text.contains("| `missed` | ≤ 2 | 2.500 | 2.250 – 3 | 5 | **no** |"), "{text}");
         assert!(text.contains("| `reached` | = 1 | 1 |  | 1 | yes |"), "{text}");
         assert!(text.contains("| `noted` | 2.500 | 2.250 – 3 | 5 |"), "{text}");
+        assert!(text.contains("- `missed`: the cache is cold.") && !text.contains("not told"), "{text}");
         assert!(text.contains("- real Envoy: no binary"), "{text}");
+        assert!(text.starts_with("# Report\n") && !text.contains("Peers"), "{text}");
     }
 
     #[test]

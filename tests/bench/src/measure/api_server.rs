@@ -121,8 +121,12 @@ fn propagation(samples: &[Sample]) -> anyhow::Result<Vec<Figure>> {
     let answered = "from just before a change is sent to the API server until the API server has answered";
     let ours = "from the API server's answer to a change until the real Envoy has acknowledged it";
     let after: fn(&Sample) -> f64 = |sample| sample.real - sample.answered;
+    let answers = quantile(samples.iter().map(|sample| sample.answered).collect(), 0.5).context("no samples")?;
+    let reason = format!(
+        "the API server takes {answers:.1} ms of it to answer, on a machine that it shares with everybody else"
+    );
     Ok(vec![
-        figure("api_event_to_ack_ms_p50", Goal::AtMost(5.0), 0.5, |sample| sample.real, whole)?,
+        figure("api_event_to_ack_ms_p50", Goal::AtMost(5.0), 0.5, |sample| sample.real, whole)?.short_because(reason),
         figure("api_event_to_ack_ms_p99", Goal::AtMost(20.0), 0.99, |sample| sample.real, whole)?,
         figure("api_answer_ms_p50", Goal::Record, 0.5, |sample| sample.answered, answered)?,
         figure("api_answer_to_ack_ms_p50", Goal::Record, 0.5, after, ours)?,
