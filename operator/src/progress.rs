@@ -58,7 +58,8 @@ struct Footprint {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Progress {
-    places: BTreeMap<Place, BTreeSet<Origin>>,
+    /// What is there says who made it: names of their own would take more than all the rest here.
+    places: BTreeMap<Place, LayerEntry>,
     objects: BTreeMap<ObjectId, ObjectProgress>,
     /// Objects by the layers in which they have an effect.
     by_layer: BTreeMap<LayerKey, BTreeSet<ObjectId>>,
@@ -87,7 +88,7 @@ impl Progress {
         let mut moved = BTreeSet::new();
         for change in &changes.resources {
             let place = (change.layer.clone(), change.kind, Arc::clone(&change.name));
-            let before = self.places.remove(&place).unwrap_or_default();
+            let before = self.places.remove(&place).as_ref().map(origins_of).unwrap_or_default();
             let after = change.entry.as_ref().map(origins_of).unwrap_or_default();
             let (objects_before, objects_after) = (objects(&before), objects(&after));
             for object in objects_before.difference(&objects_after) {
@@ -101,8 +102,8 @@ impl Progress {
                 self.set_out(&origin.object, &change.layer, epoch, since);
                 moved.insert(origin.object.clone());
             }
-            if change.entry.is_some() {
-                self.places.insert(place, after);
+            if let Some(entry) = &change.entry {
+                self.places.insert(place, entry.clone());
             }
             self.forget_refusals(&change.layer, &type_url(change.kind), &change.name);
         }
@@ -186,7 +187,7 @@ impl Progress {
             let kind = kind_of(type_url)?;
             self.places.get(&(layer, kind, Arc::clone(name)))
         });
-        made_by.map(objects).unwrap_or_default()
+        made_by.map(|entry| objects(&origins_of(entry))).unwrap_or_default()
     }
 
     /// A proxy refused this version. Gives the objects to blame: of those that made the resource, the ones that its words
