@@ -13,6 +13,8 @@ mod commands;
 mod disturbances;
 #[path = "cluster/helm.rs"]
 mod helm;
+#[path = "cluster/probes.rs"]
+mod probes;
 #[path = "cluster/rights.rs"]
 mod rights;
 #[path = "cluster/secrets.rs"]
@@ -79,7 +81,11 @@ async fn a_mesh_in_a_cluster() -> Result<()> {
     scene!(scenes, "the control plane is killed 20 times", disturbances::control_plane_killed(world));
     scene!(scenes, "the API server is away for a minute", disturbances::api_server_away(world));
     scene!(scenes, "IPv6", workloads::ipv6(world));
-    scene!(scenes, "Jobs, StatefulSets, init containers, probes", workloads::of_every_kind(world));
+    // Neither has to do with the other, and both wait for pods most of the time.
+    let started = Instant::now();
+    let (workloads, probes) = tokio::join!(workloads::of_every_kind(world), probes::by_every_protocol(world));
+    scenes.note("Jobs, StatefulSets, init containers", started, workloads);
+    scenes.note("probes of every kind", started, probes);
     scene!(scenes, "a stranger, and everyday commands", commands::everyday(world, &programs.operator));
     scene!(scenes, "the control plane has the rights that it uses", rights::least(world));
     scene!(scenes, "nothing secret is told", secrets::nowhere(world));

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::LIMIT;
 use crate::application::{NAMESPACE, URL, answered, load, service, unharmed};
-use crate::disturbances::pods;
 
 /// The Service's address of the other family reaches the same pods, by the same policy.
 pub(crate) async fn ipv6(world: &ClusterWorld) -> Result<()> {
@@ -22,7 +21,7 @@ pub(crate) async fn ipv6(world: &ClusterWorld) -> Result<()> {
     Ok(())
 }
 
-/// Under load, a Job, a run of a CronJob, a StatefulSet that is called by its pods' names, and a pod with probes of several kinds.
+/// Under load, a Job, a run of a CronJob, and a StatefulSet that is called by its pods' names.
 pub(crate) async fn of_every_kind(world: &ClusterWorld) -> Result<()> {
     let load = load(world).await?;
     let tools = tokio::task::spawn_blocking(images::busybox).await??;
@@ -36,10 +35,9 @@ pub(crate) async fn of_every_kind(world: &ClusterWorld) -> Result<()> {
         "apiVersion": "batch/v1", "kind": "Job", "metadata": { "namespace": NAMESPACE, "name": "once" },
         "spec": task(image),
     });
-    world.apply_objects(&[probed(world), job, cron]).await?;
+    world.apply_objects(&[job, cron]).await?;
     world.apply_objects(&stateful(world)).await?;
     world.kubectl().output(&["create", "job", "-n", NAMESPACE, "run", "--from=cronjob/nightly"]).await?;
-    world.rolled_out(NAMESPACE, "deployment/probed").await?;
     world.rolled_out(NAMESPACE, "statefulset/store").await?;
     for name in ["store-0", "store-1"] {
         let report = answered(world, "caller", &format!("http://{name}.store.{NAMESPACE}:8081/")).await?;
@@ -48,15 +46,7 @@ pub(crate) async fn of_every_kind(world: &ClusterWorld) -> Result<()> {
     for name in ["once", "run"] {
         finished(world, name).await?;
     }
-    unharmed(load).await?;
-    // All probes have been asked many times by now, and not one kept silent.
-    for pod in pods(world, NAMESPACE, "app=probed").await? {
-        let pod = world.json(&["get", "pod", "-n", NAMESPACE, &pod]).await?;
-        for container in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
-            ensure!(container["ready"] == true && container["restartCount"] == 0, "{container}");
-        }
-    }
-    Ok(())
+    unharmed(load).await.map(drop)
 }
 
 /// A Job's pod ends, sidecar and all.
@@ -105,31 +95,4 @@ fn stateful(world: &ClusterWorld) -> [Value; 2] {
     let mut headless = service("store", 8081, "http");
     headless["spec"]["clusterIP"] = json!("None");
     [headless, set]
-}
-
-/// HTTP, TCP and exec, for each of startup, liveness and readiness; nobody is granted anything here.
-fn probed(world: &ClusterWorld) -> Value {
-    let http = ["http-echo", "--listen", "[::]:8082", "--name", "probed-http"];
-    let mut deployment = world.deployment(NAMESPACE, "probed", "other", &http);
-    let tcp = ["tcp-echo", "--listen", "[::]:9001", "--name", "probed-tcp"];
-    let mut second =
-        world.deployment(NAMESPACE, "probed-tcp", "other", &tcp)["spec"]["template"]["spec"]["containers"][0].clone();
-    let containers = &mut deployment["spec"]["template"]["spec"]["containers"];
-    second["name"] = json!("tcp");
-    let probe = |action: Value| {
-        let mut probe = json!({ "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 10 });
-        probe.as_object_mut().unwrap().extend(action.as_object().cloned().unwrap());
-        probe
-    };
-    let http = probe(json!({ "httpGet": { "path": "/healthy", "port": 8082 } }));
-    let tcp = probe(json!({ "tcpSocket": { "port": 9001 } }));
-    let exec = probe(json!({ "exec": { "command": ["/usr/local/bin/osm-bookstore", "--version"] } }));
-    containers[0]["startupProbe"] = http.clone();
-    containers[0]["livenessProbe"] = http.clone();
-    containers[0]["readinessProbe"] = http;
-    second["startupProbe"] = exec;
-    second["livenessProbe"] = tcp.clone();
-    second["readinessProbe"] = tcp;
-    containers.as_array_mut().unwrap().push(second);
-    deployment
 }
