@@ -11,6 +11,8 @@ mod application;
 mod commands;
 #[path = "cluster/disturbances.rs"]
 mod disturbances;
+#[path = "cluster/eviction.rs"]
+mod eviction;
 #[path = "cluster/helm.rs"]
 mod helm;
 #[path = "cluster/probes.rs"]
@@ -19,6 +21,8 @@ mod probes;
 mod rights;
 #[path = "cluster/secrets.rs"]
 mod secrets;
+#[path = "cluster/settings.rs"]
+mod settings;
 #[path = "cluster/workloads.rs"]
 mod workloads;
 
@@ -79,6 +83,8 @@ async fn a_mesh_in_a_cluster() -> Result<()> {
     scene!(scenes, "a rolling update of a server", disturbances::rolling_update(world));
     scene!(scenes, "the kubelet is restarted", disturbances::kubelet_restarts(world));
     scene!(scenes, "the control plane is killed 20 times", disturbances::control_plane_killed(world));
+    scene!(scenes, "the leader is evicted", eviction::of_the_leader(world));
+    scene!(scenes, "the control plane follows its settings", settings::followed_live(world));
     scene!(scenes, "the API server is away for a minute", disturbances::api_server_away(world));
     scene!(scenes, "IPv6", workloads::ipv6(world));
     // Neither has to do with the other, and both wait for pods most of the time.

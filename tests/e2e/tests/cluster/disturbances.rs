@@ -71,7 +71,7 @@ pub(crate) async fn control_plane_killed(world: &ClusterWorld) -> Result<()> {
 }
 
 /// Grants `other` what `caller` has, or takes it away.
-async fn change(world: &ClusterWorld, granted: bool) -> Result<()> {
+pub(crate) async fn change(world: &ClusterWorld, granted: bool) -> Result<()> {
     let object = grant("other", "echo", &["other"]).to_string();
     eventually("the policy is changed", LIMIT, || async {
         if granted {
