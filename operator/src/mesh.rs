@@ -176,7 +176,7 @@ impl Mesh {
     }
 
     fn count_findings(&self) {
-        self.metrics.source(self.problems.load().len(), self.driver.engine().findings().len());
+        self.metrics.source(self.problems.load().len(), self.driver.engine().finding_count());
     }
 
     /// Certificates issued from now on follow a changed MeshConfig, and so does how many proxies are let in.

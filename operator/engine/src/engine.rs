@@ -16,6 +16,8 @@ use crate::{Item, Key, LayerKey, Options};
 #[derive(Debug)]
 pub struct MeshEngine {
     engine: Engine<MeshProgram>,
+    /// How many findings there are: counting them anew takes a walk through everything.
+    findings: usize,
 }
 
 /// What one update changed.
@@ -49,12 +51,12 @@ impl MeshEngine {
     pub fn new(options: Options) -> Self {
         let mut engine = Engine::new(MeshProgram);
         engine.update([(Key::Options, Some(Value::Options(Arc::new(options))))]);
-        Self { engine }
+        Self { engine, findings: 0 }
     }
 
     /// Replaces the options.
     pub fn set_options(&mut self, options: Options) -> MeshChanges {
-        changes(self.engine.update([(Key::Options, Some(Value::Options(Arc::new(options))))]))
+        self.update_inputs([(Key::Options, Some(Value::Options(Arc::new(options))))])
     }
 
     /// Sets (`Some`) and removes (`None`) objects, as one change: nobody ever sees half of it.
@@ -73,7 +75,19 @@ impl MeshEngine {
             let objects = (!objects.is_empty()).then(|| Value::HeldBack(Arc::new(objects)));
             (Key::HeldBack(workload), objects)
         });
-        changes(self.engine.update(objects.chain(held_back)))
+        self.update_inputs(objects.chain(held_back))
+    }
+
+    fn update_inputs(&mut self, inputs: impl IntoIterator<Item = (Key, Option<Value>)>) -> MeshChanges {
+        let changes = self.engine.update(inputs);
+        for change in changes.items.iter().filter(|change| matches!(change.index, Key::Findings(_))) {
+            // A finding is a key without a value: it comes or goes, and is never another.
+            match change.value {
+                Some(_) => self.findings += 1,
+                None => self.findings -= 1,
+            }
+        }
+        in_terms_of_the_mesh(changes)
     }
 
     /// The objects the mesh is made of.
@@ -100,7 +114,12 @@ impl MeshEngine {
         self.engine.get_items(&Key::Findings(object.clone())).keys().filter_map(finding)
     }
 
-    /// All findings, ordered by object.
+    /// How many findings there are.
+    pub fn finding_count(&self) -> usize {
+        self.findings
+    }
+
+    /// All findings, ordered by object. Walks through everything: for dumps.
     pub fn findings(&self) -> Vec<&Finding> {
         let indexes = self.engine.indexes().filter(|(key, _)| matches!(key, Key::Findings(_)));
         let mut findings: Vec<&Finding> = indexes.flat_map(|(_, items)| items.keys().filter_map(finding)).collect();
@@ -153,7 +172,7 @@ fn finding(item: &Item) -> Option<&Finding> {
 }
 
 /// The engine's changes in the mesh's terms.
-fn changes(changes: Changes<MeshProgram>) -> MeshChanges {
+fn in_terms_of_the_mesh(changes: Changes<MeshProgram>) -> MeshChanges {
     let mut result = MeshChanges { work: changes.work, ..MeshChanges::default() };
     for change in changes.items {
         match (change.index, change.item) {

@@ -73,6 +73,7 @@ proptest! {
             all.extend(update);
         }
         let objects = settled(&all);
+        prop_assert_eq!(incremental.finding_count(), incremental.findings().len());
         prop_assert_eq!(outcome(&incremental), outcome(&scratch(objects.values()).engine));
     }
 }
