@@ -10,8 +10,6 @@ use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
 use x509_parser::prelude::X509Certificate;
 
-pub(crate) use public_key::check_public_key;
-
 use crate::authority_error::AuthorityError;
 use crate::der;
 
@@ -74,12 +72,6 @@ impl AuthorityChain {
             chain.push(signer.clone());
         }
         Self::new(chain, now)
-    }
-
-    /// Whether the library that writes Tresor's leaves can repeat the subject as their issuer.
-    #[cfg(feature = "tresor")]
-    pub(crate) fn check_subject_can_be_copied(&self) -> Result<(), AuthorityError> {
-        check::subject_can_be_copied(&parse(1, self.signing())?)
     }
 
     /// What a peer needs beside the leaf and the root.

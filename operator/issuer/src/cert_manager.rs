@@ -11,6 +11,7 @@ mod config;
 mod requests;
 mod state;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -61,7 +62,7 @@ impl CertManager {
         let until = Instant::now() + self.config.timeout;
         // The name is ours: a CertificateRequest whose creation was not confirmed can still be taken away.
         let name = format!("osm-{:016x}", rand::random::<u64>());
-        let spec = requests::spec(&self.config, request, self.lifetime(request));
+        let spec = requests::spec(&self.config, request, self.lifetime(request))?;
         let held = self.requests.hold(&name);
         let outcome = match self.requests.create(&name, spec, until).await {
             Ok(()) => self.wait(&name, until).await,
@@ -118,11 +119,11 @@ impl CertManager {
     /// Asks for a certificate that is thrown away, as for one that is used.
     async fn trial(&self, now: OffsetDateTime) -> Result<AuthorityChain, IssueError> {
         let identity = PeerIdentity::ControlPlane(self.config.control_plane.clone());
-        let key = LeafKey::generate(LeafKeyAlgorithm::EcdsaP256, &identity.subject_names())?;
-        let request = CertificateRequest::new(key.request().clone(), identity, TRIAL_VALIDITY, now);
+        let key = Arc::new(LeafKey::generate(LeafKeyAlgorithm::EcdsaP256)?);
+        let request = CertificateRequest::new(key, identity, TRIAL_VALIDITY, now);
         let answer = self.sign(&request).await?;
         let bundle = self.bundle_of(&answer.authority)?;
-        let expected = Expectation { request: &request, public_key: key.public_key(), bundle: &bundle };
+        let expected = Expectation { request: &request, bundle: &bundle };
         verify_leaf(&IssuedCertificate::new(answer.chain), &expected, now)
             .map_err(|problem| IssueError::BadCertificate { origin: self.config.origin(), problem })?;
         Ok(answer.authority)

@@ -45,8 +45,6 @@ pub enum Blame {
         /// Its name, after the namespace if it has one: `osm-system/osm-ca`.
         name: Box<str>,
     },
-    /// The request itself.
-    Request,
     /// This process.
     Process,
 }
@@ -58,7 +56,6 @@ impl fmt::Display for Blame {
             Self::Folder { path } => write!(f, "folder {}", path.display()),
             Self::Remote { address } => write!(f, "issuer at {address}"),
             Self::Object { kind, name } => write!(f, "{kind} {name}"),
-            Self::Request => f.write_str("the certificate request"),
             Self::Process => f.write_str("this process"),
         }
     }
@@ -109,12 +106,6 @@ pub enum IssueError {
         /// The provider's words and the remedy.
         message: String,
     },
-    /// The request is not one that any provider could sign.
-    #[error("read the certificate request: {message}")]
-    BadRequest {
-        /// What is wrong with it.
-        message: String,
-    },
     /// The provider returned a certificate that is not the one asked for.
     #[error("use the certificate from {origin}: {problem}")]
     BadCertificate {
@@ -143,7 +134,7 @@ impl IssueError {
             Self::Unreachable { retry_after, .. } => Advice::RetryAfter(*retry_after),
             Self::BadAnswer { .. } | Self::BadCertificate { .. } | Self::Local { .. } => Advice::RetryAfter(RETRY_SOON),
             Self::UnusableAuthority { .. } | Self::Misconfigured { .. } => Advice::WaitForOperator,
-            Self::Refused { .. } | Self::BadRequest { .. } => Advice::GiveUp,
+            Self::Refused { .. } => Advice::GiveUp,
         }
     }
 
@@ -155,7 +146,6 @@ impl IssueError {
             | Self::BadAnswer { remote, .. }
             | Self::Refused { remote, .. }
             | Self::Misconfigured { remote, .. } => remote,
-            Self::BadRequest { .. } => &Blame::Request,
             Self::Local { .. } => &Blame::Process,
         }
     }
@@ -168,7 +158,6 @@ impl IssueError {
             Self::BadAnswer { .. } => "BadAnswer",
             Self::Refused { .. } => "RequestRefused",
             Self::Misconfigured { .. } => "IssuerMisconfigured",
-            Self::BadRequest { .. } => "BadRequest",
             Self::BadCertificate { .. } => "BadCertificate",
             Self::Local { .. } => "LocalFailure",
         }

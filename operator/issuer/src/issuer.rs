@@ -11,31 +11,49 @@ use time::OffsetDateTime;
 use crate::bundle::TrustBundle;
 use crate::error::{Blame, IssueError};
 use crate::identity::{PeerIdentity, SubjectNames};
+use crate::key::LeafKey;
 use crate::validity::LeafValidity;
 
-/// What a provider is asked to sign. It never holds the leaf's private key.
+/// What a provider is asked to sign. It holds the leaf's private key and never gives it: a provider that must send a signing
+/// request has one [made](Self::csr) with it, and one that writes the certificate itself needs the public key alone.
 #[derive(Debug, Clone)]
 pub struct CertificateRequest {
-    csr: CertificateSigningRequestDer<'static>,
+    key: Arc<LeafKey>,
     identity: PeerIdentity,
+    names: SubjectNames,
     validity: LeafValidity,
     now: OffsetDateTime,
 }
 
 impl CertificateRequest {
-    /// A request for `identity`, proved by `csr` (PKCS#10 DER), made at `now`.
-    pub fn new(
-        csr: CertificateSigningRequestDer<'static>,
-        identity: PeerIdentity,
-        validity: LeafValidity,
-        now: OffsetDateTime,
-    ) -> Self {
-        Self { csr, identity, validity, now }
+    /// A request for `identity` and `key`, made at `now`.
+    pub(crate) fn new(key: Arc<LeafKey>, identity: PeerIdentity, validity: LeafValidity, now: OffsetDateTime) -> Self {
+        let names = identity.subject_names();
+        Self { key, identity, names, validity, now }
     }
 
-    /// The certificate signing request: the public key, the names, and a signature that proves possession of the key.
-    pub fn csr(&self) -> &CertificateSigningRequestDer<'static> {
-        &self.csr
+    /// A certificate signing request (PKCS#10 DER), made anew: the public key, the names, and a signature that proves
+    /// possession of the private key.
+    ///
+    /// # Errors
+    /// [`IssueError::Local`] when the process cannot sign.
+    pub fn csr(&self) -> Result<CertificateSigningRequestDer<'static>, IssueError> {
+        self.key.request(&self.names)
+    }
+
+    /// The public key, without its kind: a point of ECDSA, or modulus and exponent of RSA.
+    pub fn public_key(&self) -> &[u8] {
+        self.key.public_key()
+    }
+
+    /// The public key as it stands in certificates (`SubjectPublicKeyInfo`, DER).
+    pub fn public_key_info(&self) -> &[u8] {
+        self.key.public_key_info()
+    }
+
+    /// Whether the key is RSA, which may encipher; else it is ECDSA.
+    pub fn is_rsa(&self) -> bool {
+        self.key.is_rsa()
     }
 
     /// Whom the certificate shall name.
@@ -44,8 +62,8 @@ impl CertificateRequest {
     }
 
     /// The names the certificate shall carry, no more and no less. A provider signs these whatever the CSR says.
-    pub fn subject_names(&self) -> SubjectNames {
-        self.identity.subject_names()
+    pub fn subject_names(&self) -> &SubjectNames {
+        &self.names
     }
 
     /// How long the certificate shall be valid from [`Self::now`] on. A provider may give less, never more.

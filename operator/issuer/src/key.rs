@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PKCS_RSA_SHA256, PKCS_RSA_SHA384, PKCS_RSA_SHA512, PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
+    PKCS_RSA_SHA256, PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
 use zeroize::Zeroize;
@@ -99,55 +101,111 @@ impl fmt::Debug for WipedKeyPair {
     }
 }
 
-/// A freshly made leaf key with the request for its certificate. The key stays here; only the request leaves.
-#[derive(Debug)]
+/// An ECDSA key pair. The library that made it wipes its memory.
+struct Ecdsa(EcdsaKeyPair);
+
+impl PublicKeyData for Ecdsa {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.public_key().as_ref()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl SigningKey for Ecdsa {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = self.0.sign(&SystemRandom::new(), message).map_err(|_| rcgen::Error::RingUnspecified)?;
+        Ok(signature.as_ref().to_vec())
+    }
+}
+
+enum Pair {
+    Ecdsa(Ecdsa),
+    Rsa(WipedKeyPair),
+}
+
+/// A freshly made leaf key. It stays here; what leaves is the public key, or a request that proves possession.
 pub(crate) struct LeafKey {
-    key: WipedKeyPair,
-    request: CertificateSigningRequestDer<'static>,
+    pair: Pair,
+    public_key_info: Vec<u8>,
 }
 
 impl LeafKey {
-    /// Makes a key and its request. Microseconds for ECDSA; tens of milliseconds to seconds for RSA, so that belongs on
-    /// the blocking pool.
-    pub(crate) fn generate(algorithm: LeafKeyAlgorithm, names: &SubjectNames) -> Result<Self, IssueError> {
-        let key = match algorithm {
-            LeafKeyAlgorithm::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
-            LeafKeyAlgorithm::Rsa(size) => KeyPair::generate_rsa_for(
-                &PKCS_RSA_SHA256,
-                match size {
+    /// Makes a key. Microseconds for ECDSA; tens of milliseconds to seconds for RSA, so that belongs on the blocking pool.
+    pub(crate) fn generate(algorithm: LeafKeyAlgorithm) -> Result<Self, IssueError> {
+        let attempt = "generate a private key";
+        match algorithm {
+            LeafKeyAlgorithm::EcdsaP256 => {
+                let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
+                    .map_err(|error| IssueError::Local { attempt, message: error.to_string() })?;
+                let pair = Ecdsa(pair);
+                Ok(Self { public_key_info: pair.subject_public_key_info(), pair: Pair::Ecdsa(pair) })
+            }
+            LeafKeyAlgorithm::Rsa(size) => {
+                let size = match size {
                     RsaKeySize::Bits2048 => rcgen::RsaKeySize::_2048,
                     RsaKeySize::Bits3072 => rcgen::RsaKeySize::_3072,
                     RsaKeySize::Bits4096 => rcgen::RsaKeySize::_4096,
-                },
-            ),
-        };
-        let key = WipedKeyPair(key.map_err(|error| local("generate a private key", &error))?);
-        let request = leaf_params(names, key.0.algorithm())?
-            .serialize_request(&key.0)
-            .map_err(|error| local("write a certificate signing request", &error))?
-            .into();
-        Ok(Self { key, request })
-    }
-
-    pub(crate) fn request(&self) -> &CertificateSigningRequestDer<'static> {
-        &self.request
+                };
+                let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size);
+                let pair = WipedKeyPair(pair.map_err(|error| local(attempt, &error))?);
+                Ok(Self { public_key_info: pair.subject_public_key_info(), pair: Pair::Rsa(pair) })
+            }
+        }
     }
 
     /// The raw public key, to be compared with the certificate's.
     pub(crate) fn public_key(&self) -> &[u8] {
-        self.key.0.public_key_raw()
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.der_bytes(),
+            Pair::Rsa(pair) => pair.der_bytes(),
+        }
     }
 
-    pub(crate) fn private_key_pem(&self) -> PrivateKeyPem {
-        PrivateKeyPem::from_pkcs8(self.key.0.serialized_der())
+    /// The public key with its kind, as it stands in certificates.
+    pub(crate) fn public_key_info(&self) -> &[u8] {
+        &self.public_key_info
+    }
+
+    pub(crate) fn is_rsa(&self) -> bool {
+        matches!(self.pair, Pair::Rsa(_))
+    }
+
+    /// A certificate signing request for `names`, signed with the key.
+    pub(crate) fn request(&self, names: &SubjectNames) -> Result<CertificateSigningRequestDer<'static>, IssueError> {
+        let params = request_params(names, self.is_rsa())?;
+        let request = match &self.pair {
+            Pair::Ecdsa(pair) => params.serialize_request(pair),
+            Pair::Rsa(pair) => params.serialize_request(pair),
+        };
+        Ok(request.map_err(|error| local("write a certificate signing request", &error))?.into())
+    }
+
+    pub(crate) fn private_key_pem(&self) -> Result<PrivateKeyPem, IssueError> {
+        match &self.pair {
+            Pair::Ecdsa(pair) => {
+                // Wiped when dropped.
+                let document = pair.0.to_pkcs8v1().map_err(|error| IssueError::Local {
+                    attempt: "write a private key",
+                    message: error.to_string(),
+                })?;
+                Ok(PrivateKeyPem::from_pkcs8(document.as_ref()))
+            }
+            Pair::Rsa(pair) => Ok(PrivateKeyPem::from_pkcs8(pair.0.serialized_der())),
+        }
+    }
+}
+
+impl fmt::Debug for LeafKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 
 /// What every leaf has, whoever signs it: names, no subject (so the names are critical), server and client use.
-pub(crate) fn leaf_params(
-    names: &SubjectNames,
-    key: &'static SignatureAlgorithm,
-) -> Result<CertificateParams, IssueError> {
+fn request_params(names: &SubjectNames, rsa: bool) -> Result<CertificateParams, IssueError> {
     let ia5 =
         |name: &str| name.to_owned().try_into().map_err(|error| local("write a subject alternative name", &error));
     let mut params = CertificateParams::default();
@@ -158,15 +216,11 @@ pub(crate) fn leaf_params(
     params.subject_alt_names.push(SanType::URI(ia5(names.uri())?));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     // Only an RSA key can encipher (RFC 8813 forbids the bit for ECDSA).
-    if is_rsa(key) {
+    if rsa {
         params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
     }
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     Ok(params)
-}
-
-pub(crate) fn is_rsa(key: &'static SignatureAlgorithm) -> bool {
-    [&PKCS_RSA_SHA256, &PKCS_RSA_SHA384, &PKCS_RSA_SHA512].contains(&key)
 }
 
 pub(crate) fn local(attempt: &'static str, error: &rcgen::Error) -> IssueError {

@@ -9,7 +9,6 @@
 //!
 //! A leaf costs one call of `sign`. Nothing is tried again here; errors say when the store should.
 
-mod certificate;
 mod clients;
 mod config;
 mod explain;
@@ -28,20 +27,16 @@ use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
 pub use config::{KeyVaultAuth, KeyVaultAuthority, KeyVaultConfig, KeyVaultNetwork};
 
-use crate::authority::{self, AuthorityChain, check_public_key};
+use crate::authority::{self, AuthorityChain};
 use crate::authority_error::AuthorityError;
 use crate::bundle::TrustBundle;
 use crate::error::IssueError;
 use crate::issuer::{CertificateRequest, IssuedCertificate, Issuer, IssuerHealth};
-use crate::serial;
-use crate::validity::CLOCK_SKEW;
-use certificate::{LeafContent, Signer, Unsigned};
+use crate::to_sign::Template;
 use clients::Clients;
 use explain::{Call, explain};
 use signing_key::Algorithm;
@@ -59,7 +54,7 @@ pub struct KeyVault {
 struct Pinned {
     version: String,
     algorithm: Algorithm,
-    signer: Signer,
+    template: Template,
     chain: AuthorityChain,
     bundle: TrustBundle,
 }
@@ -108,13 +103,10 @@ impl KeyVault {
         let algorithm = Algorithm::of(jwk, &parsed)
             .map_err(|problem| self.config.misconfigured(format!("keys/{}: {problem}", self.config.key_name)))?;
         let chain = AuthorityChain::ordered(signing.clone(), others, now).map_err(unusable)?;
-        let signer = algorithm
-            .identifier()
-            .and_then(|identifier| Signer::new(signing, identifier))
-            .map_err(|message| unusable(AuthorityError::MalformedCertificate { position: 1, message }))?;
+        let template = Template::new(&parsed, algorithm.identifier(), chain.not_after());
         let bundle =
             TrustBundle::new(vec![chain.root().clone()]).map_err(|error| self.bad_answer(&error.to_string()))?;
-        Ok(Pinned { version, algorithm, signer, chain, bundle })
+        Ok(Pinned { version, algorithm, template, chain, bundle })
     }
 
     /// The certificates, the signing one first, and which version of the key they are for.
@@ -254,18 +246,9 @@ impl Issuer for KeyVault {
         let pinned = self.pinned(now).await?;
         let expired = |problem| IssueError::UnusableAuthority { origin: self.config.remote(), problem };
         pinned.chain.check_not_expired(now).map_err(expired)?;
-        let unsigned = {
-            let content = LeafContent {
-                names: &request.subject_names(),
-                public_key: &public_key(request)?,
-                serial: serial::random()?,
-                not_before: now - CLOCK_SKEW,
-                not_after: (now + request.validity().as_duration()).min(pinned.chain.not_after()),
-            };
-            Unsigned::new(&pinned.signer, &content).map_err(local)?
-        };
-        let signature = self.sign(&pinned, &unsigned.bytes).await?;
-        let mut chain = vec![unsigned.signed(&signature).map_err(local)?];
+        let to_sign = pinned.template.to_sign(request)?;
+        let signature = self.sign(&pinned, &to_sign).await?;
+        let mut chain = vec![pinned.template.signed(&to_sign, &signature)];
         chain.extend(pinned.chain.intermediates().iter().cloned());
         Ok(IssuedCertificate::new(chain))
     }
@@ -286,23 +269,6 @@ impl Issuer for KeyVault {
         let remarks = self.rotation_remark(&pinned).await?.into_iter().collect();
         Ok(IssuerHealth { subject: pinned.chain.subject().to_owned(), not_after: pinned.chain.not_after(), remarks })
     }
-}
-
-/// The public key that the request proves possession of, as DER.
-fn public_key(request: &CertificateRequest) -> Result<Vec<u8>, IssueError> {
-    let bad = |message: String| IssueError::BadRequest { message };
-    let (rest, parsed) = X509CertificationRequest::from_der(request.csr()).map_err(|error| bad(error.to_string()))?;
-    if !rest.is_empty() {
-        return Err(bad("bytes follow the request".to_owned()));
-    }
-    let key = &parsed.certification_request_info.subject_pki;
-    check_public_key(key).map_err(|problem| bad(problem.to_string()))?;
-    parsed.verify_signature().map_err(|error| bad(error.to_string()))?;
-    Ok(key.raw.to_vec())
-}
-
-fn local(message: String) -> IssueError {
-    IssueError::Local { attempt: "write a certificate", message }
 }
 
 impl fmt::Debug for KeyVault {

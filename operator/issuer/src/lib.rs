@@ -3,7 +3,7 @@
 //! The path of a certificate:
 //!
 //! 1. A [`PeerIdentity`] says whom the certificate names, and how that is written into it.
-//! 2. [`CertificateStore`] makes the key, and a certificate signing request for it. The key never leaves the store but as
+//! 2. [`CertificateStore`] makes the key and a [`CertificateRequest`] for it. The private key never leaves the store but as
 //!    [`SecretMaterial`].
 //! 3. An [`Issuer`] signs the request. [`tresor`] is the authority inside this process; a provider reached over the
 //!    network is another implementation of the same three functions, and [`IssuerConfig`] is the list of all.
@@ -47,6 +47,10 @@ mod authority_error;
 mod bundle;
 #[cfg(feature = "cert-manager")]
 pub mod cert_manager;
+#[cfg_attr(
+    not(all(feature = "tresor", feature = "key-vault")),
+    allow(dead_code, reason = "each provider uses a part of it")
+)]
 mod der;
 mod error;
 mod identity;
@@ -63,6 +67,8 @@ mod secret;
 mod serial;
 mod store;
 mod tls;
+#[cfg(any(feature = "tresor", feature = "key-vault"))]
+mod to_sign;
 #[cfg(feature = "tresor")]
 pub mod tresor;
 mod validating;

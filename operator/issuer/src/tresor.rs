@@ -3,28 +3,28 @@
 mod folder;
 mod private_key;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SerialNumber, SigningKey,
 };
-use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
 
 pub use folder::load_or_create;
 
-use crate::authority::{AuthorityChain, check_public_key};
+use crate::authority::{self, AuthorityChain};
 use crate::authority_error::AuthorityError;
 use crate::bundle::TrustBundle;
 use crate::error::{Blame, IssueError};
 use crate::identity::{ControlPlaneIdentity, PeerIdentity, TrustDomain};
 use crate::issuer::{CertificateRequest, IssuedCertificate, Issuer, IssuerHealth};
-use crate::key::{LeafKey, LeafKeyAlgorithm, WipedKeyPair, leaf_params, local};
+use crate::key::{LeafKey, LeafKeyAlgorithm, WipedKeyPair, local};
 use crate::pem;
 use crate::secret::PrivateKeyPem;
 use crate::serial;
+use crate::to_sign::Template;
 use crate::validity::{CLOCK_SKEW, LeafValidity};
 use crate::verify::{Expectation, verify_leaf};
 
@@ -117,7 +117,8 @@ pub struct Tresor {
     origin: Blame,
     chain: AuthorityChain,
     bundle: TrustBundle,
-    signer: rcgen::Issuer<'static, WipedKeyPair>,
+    key: WipedKeyPair,
+    template: Template,
 }
 
 impl Tresor {
@@ -133,12 +134,12 @@ impl Tresor {
         let unusable = |problem| IssueError::UnusableAuthority { origin: origin.clone(), problem };
         let refused = |message: String| unusable(AuthorityError::TrialRefused { message });
         let chain = AuthorityChain::from_pem(&material.certificate_pem, now).map_err(unusable)?;
-        chain.check_subject_can_be_copied().map_err(unusable)?;
         let key = private_key::private_key(&material.private_key, chain.signing()).map_err(unusable)?;
+        let algorithm = private_key::algorithm(&key).ok_or_else(|| unusable(AuthorityError::UnsupportedPrivateKey))?;
         let bundle = TrustBundle::new(vec![chain.root().clone()]).map_err(|error| refused(error.to_string()))?;
-        let signer =
-            rcgen::Issuer::from_ca_cert_der(chain.signing(), key).map_err(|error| refused(error.to_string()))?;
-        let tresor = Self { origin, chain, bundle, signer };
+        let signing = authority::parse(1, chain.signing()).map_err(unusable)?;
+        let template = Template::new(&signing, algorithm, chain.not_after());
+        let tresor = Self { origin, chain, bundle, key, template };
         tresor.try_signing(now)?;
         Ok(tresor)
     }
@@ -152,29 +153,18 @@ impl Tresor {
             })
             .map(PeerIdentity::ControlPlane)
             .map_err(|error| refused(error.to_string()))?;
-        let key = LeafKey::generate(LeafKeyAlgorithm::EcdsaP256, &identity.subject_names())?;
-        let request = CertificateRequest::new(key.request().clone(), identity, LeafValidity::MIN, now);
+        let key = Arc::new(LeafKey::generate(LeafKeyAlgorithm::EcdsaP256)?);
+        let request = CertificateRequest::new(key, identity, LeafValidity::MIN, now);
         let issued = self.sign(&request)?;
-        let expected = Expectation { request: &request, public_key: key.public_key(), bundle: &self.bundle };
+        let expected = Expectation { request: &request, bundle: &self.bundle };
         verify_leaf(&issued, &expected, now).map(|_| ()).map_err(|error| refused(error.to_string()))
     }
 
     fn sign(&self, request: &CertificateRequest) -> Result<IssuedCertificate, IssueError> {
-        let now = request.now();
-        self.chain.check_not_expired(now).map_err(|problem| self.unusable(problem))?;
-        let csr = read_csr(request)?;
-        let mut params = leaf_params(&request.subject_names(), PublicKeyData::algorithm(&csr.public_key))?;
-        // Written out as CA:FALSE; also what makes the library add the subject key identifier.
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(SerialNumber::from_slice(&serial::random()?));
-        params.not_before = now - CLOCK_SKEW;
-        params.not_after = (now + request.validity().as_duration()).min(self.chain.not_after());
-        let leaf: CertificateDer<'static> = params
-            .signed_by(&csr.public_key, &self.signer)
-            .map_err(|error| local("sign a certificate", &error))?
-            .into();
-        let mut chain = vec![leaf];
+        self.chain.check_not_expired(request.now()).map_err(|problem| self.unusable(problem))?;
+        let to_sign = self.template.to_sign(request)?;
+        let signature = self.key.sign(&to_sign).map_err(|error| local("sign a certificate", &error))?;
+        let mut chain = vec![self.template.signed(&to_sign, &signature)];
         chain.extend(self.chain.intermediates().iter().cloned());
         Ok(IssuedCertificate::new(chain))
     }
@@ -197,25 +187,5 @@ impl Issuer for Tresor {
     async fn probe(&self, now: OffsetDateTime) -> Result<IssuerHealth, IssueError> {
         self.chain.check_not_expired(now).map_err(|problem| self.unusable(problem))?;
         Ok(IssuerHealth::new(self.chain.subject().to_owned(), self.chain.not_after()))
-    }
-}
-
-/// Checks the proof of possession and the key. The names that the request asks for are not used: what is signed comes
-/// from the caller.
-fn read_csr(request: &CertificateRequest) -> Result<CertificateSigningRequestParams, IssueError> {
-    let bad = |message: String| IssueError::BadRequest { message };
-    let (rest, parsed) = X509CertificationRequest::from_der(request.csr()).map_err(|error| bad(error.to_string()))?;
-    if !rest.is_empty() {
-        return Err(bad("bytes follow the request".to_owned()));
-    }
-    let info = &parsed.certification_request_info;
-    check_public_key(&info.subject_pki).map_err(|problem| bad(problem.to_string()))?;
-    let csr = CertificateSigningRequestParams::from_der(request.csr()).map_err(|error| bad(error.to_string()))?;
-    // The library takes the key's kind from the signature's; a request signed with another hash would be misread.
-    let written = PublicKeyData::subject_public_key_info(&csr.public_key);
-    if written == info.subject_pki.raw {
-        Ok(csr)
-    } else {
-        Err(bad("the signature algorithm does not fit the public key".to_owned()))
     }
 }

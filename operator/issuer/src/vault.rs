@@ -111,12 +111,12 @@ impl Vault {
         })
     }
 
-    fn sign_request(&self, request: &CertificateRequest) -> SignCertificateRequest {
+    fn sign_request(&self, request: &CertificateRequest, csr: &str) -> SignCertificateRequest {
         let names = request.subject_names();
         SignCertificateRequest {
             mount: self.config.mount.clone(),
             role: self.config.role.clone(),
-            csr: Some(pem::certificate_request(request.csr())),
+            csr: Some(csr.to_owned()),
             format: Some("pem".to_owned()),
             alt_names: (!names.dns().is_empty()).then(|| names.dns().join(",")),
             uri_sans: Some(names.uri().to_owned()),
@@ -152,7 +152,8 @@ impl Vault {
 #[async_trait]
 impl Issuer for Vault {
     async fn issue(&self, request: &CertificateRequest) -> Result<IssuedCertificate, IssueError> {
-        let answer: SignCertificateResponse = self.call(Call::Sign, || self.sign_request(request)).await?;
+        let csr = pem::certificate_request(&request.csr()?);
+        let answer: SignCertificateResponse = self.call(Call::Sign, || self.sign_request(request, &csr)).await?;
         let above = match answer.ca_chain {
             Some(chain) if !chain.is_empty() => chain,
             _ => vec![answer.issuing_ca],

@@ -88,8 +88,6 @@ pub enum LeafError {
 /// What an answer is held against.
 pub(crate) struct Expectation<'a> {
     pub(crate) request: &'a CertificateRequest,
-    /// Raw public key of the request.
-    pub(crate) public_key: &'a [u8],
     pub(crate) bundle: &'a TrustBundle,
 }
 
@@ -114,7 +112,7 @@ pub(crate) fn verify_leaf(
     let (Some(leaf), Some(leaf_der)) = (parsed.first(), issued.chain().first()) else {
         return Err(LeafError::Empty);
     };
-    check_key(leaf, expected.public_key)?;
+    check_key(leaf, expected.request.public_key())?;
     check_identity(leaf, expected.request.identity())?;
     check_usage(leaf, &parsed)?;
     let (not_before, not_after) = check_validity(leaf, expected.request, now)?;

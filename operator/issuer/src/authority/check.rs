@@ -16,6 +16,7 @@ use crate::validity::CLOCK_SKEW;
 pub(super) fn chain(certificates: &[X509Certificate<'_>], now: OffsetDateTime) -> Result<(), AuthorityError> {
     for (below, certificate) in certificates.iter().enumerate() {
         let place = Place { position: below + 1, certificate };
+        place.named()?;
         place.is_authority(below)?;
         place.may_sign()?;
         place.validity(now)?;
@@ -27,18 +28,6 @@ pub(super) fn chain(certificates: &[X509Certificate<'_>], now: OffsetDateTime) -
         }
     }
     Ok(())
-}
-
-/// Leaves repeat the subject as their issuer. The library that writes Tresor's knows one attribute per relative name.
-#[cfg(feature = "tresor")]
-pub(super) fn subject_can_be_copied(signing: &X509Certificate<'_>) -> Result<(), AuthorityError> {
-    let simple = signing.subject().iter().all(|relative| relative.iter().count() == 1);
-    if simple && signing.subject().iter().next().is_some() {
-        Ok(())
-    } else {
-        let place = Place { position: 1, certificate: signing };
-        Err(place.malformed("its subject is empty or has a relative name of several attributes"))
-    }
 }
 
 /// A certificate with its position, for messages.
@@ -54,6 +43,14 @@ impl Place<'_, '_> {
 
     fn malformed(&self, message: &(impl ToString + ?Sized)) -> AuthorityError {
         AuthorityError::MalformedCertificate { position: self.position, message: message.to_string() }
+    }
+
+    /// Certificates name their issuer by its subject.
+    fn named(&self) -> Result<(), AuthorityError> {
+        match self.certificate.subject().iter().next() {
+            Some(_) => Ok(()),
+            None => Err(self.malformed("its subject is empty")),
+        }
     }
 
     fn is_authority(&self, below: usize) -> Result<(), AuthorityError> {

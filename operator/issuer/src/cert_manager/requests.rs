@@ -14,11 +14,9 @@ use kube::core::ApiResource;
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
-use x509_parser::prelude::FromDer;
 
 use super::config::CertManagerConfig;
+use crate::error::IssueError;
 use crate::issuer::CertificateRequest;
 use crate::pem;
 use crate::validity::LeafValidity;
@@ -135,9 +133,13 @@ impl Drop for Held {
 }
 
 /// The `spec` for `request`, valid for `validity`.
-pub(super) fn spec(config: &CertManagerConfig, request: &CertificateRequest, validity: Duration) -> Spec {
-    let pem = pem::certificate_request(request.csr());
-    Spec {
+pub(super) fn spec(
+    config: &CertManagerConfig,
+    request: &CertificateRequest,
+    validity: Duration,
+) -> Result<Spec, IssueError> {
+    let pem = pem::certificate_request(&request.csr()?);
+    Ok(Spec {
         // A Go duration.
         duration: Some(format!("{}s", validity.as_secs())),
         is_ca: Some(false),
@@ -147,17 +149,14 @@ pub(super) fn spec(config: &CertManagerConfig, request: &CertificateRequest, val
             name: config.issuer_name.clone(),
         },
         request: STANDARD.encode(pem),
-        usages: Some(usages(request.csr()).into_iter().map(str::to_owned).collect()),
+        usages: Some(usages(request.is_rsa()).into_iter().map(str::to_owned).collect()),
         ..Spec::default()
-    }
+    })
 }
 
 /// cert-manager refuses a request whose usages are not those of its CSR, which depend on the key.
-fn usages(csr: &[u8]) -> Vec<&'static str> {
+fn usages(rsa: bool) -> Vec<&'static str> {
     let mut usages = vec!["digital signature", "server auth", "client auth"];
-    let rsa = X509CertificationRequest::from_der(csr).is_ok_and(|(_, csr)| {
-        csr.certification_request_info.subject_pki.algorithm.algorithm == OID_PKCS1_RSAENCRYPTION
-    });
     if rsa {
         usages.insert(1, "key encipherment");
     }

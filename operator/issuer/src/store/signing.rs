@@ -123,18 +123,17 @@ impl Signing {
     /// Makes and verifies one leaf. Waits for its turn. The trust bundle must have been obtained before.
     pub(super) async fn issue(&self, identity: &PeerIdentity) -> Result<Issued, IssueError> {
         let policy = *self.policy.lock();
-        let key = self.generate_key(policy.key, identity).await?;
+        let key = Arc::new(self.generate_key(policy.key).await?);
         let _turn = self.issuing.acquire().await.map_err(|_| closed())?;
         let (signing, generation, bundle) = self.signer()?;
-        let request =
-            CertificateRequest::new(key.request().clone(), identity.clone(), policy.validity_for(identity), self.now());
+        let request = CertificateRequest::new(key.clone(), identity.clone(), policy.validity_for(identity), self.now());
         let issued = in_time(&signing, signing.issuer.issue(&request)).await?;
-        let expected = Expectation { request: &request, public_key: key.public_key(), bundle: &bundle };
+        let expected = Expectation { request: &request, bundle: &bundle };
         let verified = verify_leaf(&issued, &expected, self.now())
             .map_err(|problem| IssueError::BadCertificate { origin: signing.origin.clone(), problem })?;
         let leaf = LeafCertificate {
             identity: identity.clone(),
-            material: SecretMaterial::new(key.private_key_pem(), verified.chain),
+            material: SecretMaterial::new(key.private_key_pem()?, verified.chain),
             serial: verified.serial,
             issued_at: request.now(),
             not_before: verified.not_before,
@@ -155,13 +154,12 @@ impl Signing {
         Ok((roster.issuers.signing.clone(), roster.generation, bundles.signing.clone()))
     }
 
-    async fn generate_key(&self, algorithm: LeafKeyAlgorithm, identity: &PeerIdentity) -> Result<LeafKey, IssueError> {
-        let names = identity.subject_names();
+    async fn generate_key(&self, algorithm: LeafKeyAlgorithm) -> Result<LeafKey, IssueError> {
         match algorithm {
-            LeafKeyAlgorithm::EcdsaP256 => LeafKey::generate(algorithm, &names),
+            LeafKeyAlgorithm::EcdsaP256 => LeafKey::generate(algorithm),
             LeafKeyAlgorithm::Rsa(_) => {
                 let _turn = self.rsa_generating.acquire().await.map_err(|_| closed())?;
-                tokio::task::spawn_blocking(move || LeafKey::generate(algorithm, &names)).await.map_err(|error| {
+                tokio::task::spawn_blocking(move || LeafKey::generate(algorithm)).await.map_err(|error| {
                     IssueError::Local { attempt: "generate a private key", message: error.to_string() }
                 })?
             }

@@ -1,8 +1,8 @@
 //! The authority's private key from PEM.
 
-use rcgen::KeyPair;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer, alg_id};
 use zeroize::Zeroize;
 
 use crate::authority;
@@ -32,4 +32,14 @@ pub(super) fn read_key(pem: &PrivateKeyPem) -> Result<WipedKeyPair, AuthorityErr
     let key = KeyPair::try_from(&der).map(WipedKeyPair);
     der.zeroize();
     key.map_err(|_| AuthorityError::UnsupportedPrivateKey)
+}
+
+/// With which algorithm the key signs; `None` if it is of no kind that an authority may have.
+pub(super) fn algorithm(key: &WipedKeyPair) -> Option<AlgorithmIdentifier> {
+    let algorithms = [
+        (&PKCS_ECDSA_P256_SHA256, alg_id::ECDSA_SHA256),
+        (&PKCS_ECDSA_P384_SHA384, alg_id::ECDSA_SHA384),
+        (&PKCS_RSA_SHA256, alg_id::RSA_PKCS1_SHA256),
+    ];
+    algorithms.into_iter().find(|(algorithm, _)| *algorithm == key.algorithm()).map(|(_, identifier)| identifier)
 }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 
 use osm_issuer::tresor::{AuthorityKey, AuthorityMaterial};
 use osm_issuer::{
-    CertificateStore, LeafCertificate, LeafKeyAlgorithm, LeafPolicy, PeerIdentity, PrivateKeyPem, RsaKeySize,
-    StoreConfig,
+    CertificateRequest, CertificateStore, IssueError, IssuedCertificate, Issuer, IssuerHealth, LeafCertificate,
+    LeafKeyAlgorithm, LeafPolicy, NamedIssuer, PeerIdentity, PrivateKeyPem, RsaKeySize, StoreConfig, TrustBundle,
 };
 use tempfile::TempDir;
 
@@ -318,46 +319,45 @@ fn authorities_outside_of_their_validity_are_refused() {
     }
 }
 
-/// PEM to DER.
-fn decode(pem: &str) -> Vec<u8> {
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    base64::engine::Engine::decode(&base64::engine::general_purpose::STANDARD, body).unwrap()
+/// Keeps the request that a provider would be sent, and signs nothing.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Vec<u8>>);
+
+#[async_trait::async_trait]
+impl Issuer for Recorder {
+    async fn issue(&self, request: &CertificateRequest) -> Result<IssuedCertificate, IssueError> {
+        *self.0.lock().unwrap() = request.csr()?.to_vec();
+        Err(IssueError::Refused { remote: support::origin(), message: "it only listens".to_owned() })
+    }
+
+    async fn trust_bundle(&self) -> Result<TrustBundle, IssueError> {
+        let material = AuthorityMaterial::generate(AuthorityKey::EcdsaP256, time::OffsetDateTime::now_utc())?;
+        Ok(TrustBundle::from_pem(material.certificate_pem()).unwrap())
+    }
+
+    async fn probe(&self, now: time::OffsetDateTime) -> Result<IssuerHealth, IssueError> {
+        Ok(IssuerHealth::new("recorder".to_owned(), now))
+    }
 }
 
 #[tokio::test]
-async fn requests_made_by_openssl_are_signed_if_key_and_signature_fit() {
-    let folder = tempfile::tempdir().unwrap();
-    let now = time::OffsetDateTime::now_utc();
-    let material = AuthorityMaterial::generate(AuthorityKey::EcdsaP256, now).unwrap();
-    let issuer = tresor(&material, now).issuer;
-    for (name, algorithm, option, digest, signed) in [
-        ("p256", "EC", "ec_paramgen_curve:P-256", "-sha256", true),
-        ("p384", "EC", "ec_paramgen_curve:P-384", "-sha384", true),
-        ("p384-sha256", "EC", "ec_paramgen_curve:P-384", "-sha256", false),
-        ("p521", "EC", "ec_paramgen_curve:P-521", "-sha512", false),
-        ("rsa2048", "RSA", "rsa_keygen_bits:2048", "-sha256", true),
-        ("rsa2048-sha512", "RSA", "rsa_keygen_bits:2048", "-sha512", true),
-        ("rsa1024", "RSA", "rsa_keygen_bits:1024", "-sha256", false),
+async fn requests_for_providers_prove_possession_and_ask_for_what_leaves_have() {
+    let recorder = Arc::new(Recorder::default());
+    let signing = NamedIssuer { origin: support::origin(), issuer: recorder.clone() };
+    for (key, kind, usage) in [
+        (LeafKeyAlgorithm::EcdsaP256, "NIST CURVE: P-256", "Digital Signature\n"),
+        (LeafKeyAlgorithm::Rsa(RsaKeySize::Bits2048), "(2048 bit)", "Digital Signature, Key Encipherment"),
     ] {
-        openssl(folder.path(), &["genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out", "key"]);
-        openssl(folder.path(), &["req", "-new", "-key", "key", "-subj", "/CN=x", digest, "-out", "request"]);
-        let request = osm_issuer::CertificateRequest::new(
-            decode(&read(&folder, "request")).into(),
-            support::workload("bookstore", "bookstore"),
-            osm_issuer::LeafValidity::DEFAULT,
-            now,
-        );
-        match issuer.issue(&request).await {
-            Ok(issued) => {
-                assert!(signed, "{name}");
-                let (_, leaf) = x509_parser::parse_x509_certificate(&issued.chain()[0]).unwrap();
-                let key = openssl(folder.path(), &["pkey", "-in", "key", "-pubout"]);
-                assert_eq!(leaf.public_key().raw, decode(&key), "{name}");
-            }
-            Err(error) => {
-                assert!(!signed, "{name}: {error}");
-                assert_eq!(error.reason(), "BadRequest", "{name}: {error}");
-            }
+        let config = StoreConfig { policy: LeafPolicy { key, ..LeafPolicy::default() }, ..StoreConfig::default() };
+        let store = CertificateStore::new(issuers(&signing), config, ManualClock::new().clock());
+        assert!(store.certificate(&support::workload("bookstore", "book.store")).await.is_err());
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("request"), recorder.0.lock().unwrap().as_slice()).unwrap();
+        let arguments = ["req", "-inform", "DER", "-in", "request", "-verify", "-noout", "-text"];
+        let text = openssl(folder.path(), &arguments);
+        let names = "DNS:book.store.bookstore.mesh.example, URI:spiffe://mesh.example/ns/bookstore/sa/book.store";
+        for expected in [kind, usage, names, "TLS Web Server Authentication, TLS Web Client Authentication"] {
+            assert!(text.contains(expected), "{expected}: {text}");
         }
     }
 }
