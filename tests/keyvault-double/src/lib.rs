@@ -1,8 +1,8 @@
 //! A double of Azure Key Vault and of Microsoft Entra's token endpoint, for tests.
 //!
 //! **This is not Key Vault.** No emulator of it can be had, so this speaks the part of its protocol that the operator uses, over
-//! TLS: the challenge that tells a client where to get a token, tokens for client secrets and for workload identities, keys with
-//! versions and attributes, `sign`, certificates, secrets, throttling and refusals. That it is close enough is shown by clients
+//! TLS: the challenge that tells a client where to get a token, tokens for client secrets, for workload identities and, by the
+//! metadata service of a machine, for managed identities, keys with versions and attributes, `sign`, certificates, secrets, throttling and refusals. That it is close enough is shown by clients
 //! that we did not write: Azure's own, for Rust in the tests of the operator and for Python in the tests of this crate, work with
 //! it unchanged. What was never compared with a real vault: limits of requests, latency, exact wording of errors.
 //!
@@ -11,6 +11,7 @@
 mod http;
 mod keys;
 mod login;
+mod metadata;
 mod server;
 mod tls;
 
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 pub use keys::{Attributes, KeyKind};
+pub use metadata::{METADATA_ADDRESS, MetadataDouble};
 
 use keys::Vault;
 use tls::TestAuthority;
@@ -43,6 +45,8 @@ pub const CLIENT_SECRET: &str = "the-secret-of-the-client";
 pub enum Operation {
     /// A token.
     Token,
+    /// A token for an identity of the machine, from its metadata service.
+    MachineToken,
     /// Something without a token, answered with a challenge.
     Challenge,
     /// `GET /keys/…`.
@@ -87,6 +91,21 @@ struct State {
     tokens: Vec<String>,
     /// The federated token that a workload identity shows.
     federated_token: Option<String>,
+    /// Whether the machine has an identity of its own, beside the one that is called [`CLIENT`].
+    system_identity: bool,
+}
+
+impl State {
+    fn take_fault(&mut self, operation: Operation) -> Option<Fault> {
+        let index = self.faults.iter().position(|(of, _)| *of == operation)?;
+        Some(self.faults.remove(index).1)
+    }
+
+    fn new_token(&mut self) -> String {
+        let token = format!("token-{}-of-the-double", self.tokens.len() + self.calls.len());
+        self.tokens.push(token.clone());
+        token
+    }
 }
 
 /// A running double. Ends when it is dropped.
@@ -112,6 +131,7 @@ impl KeyVaultDouble {
             faults: Vec::new(),
             tokens: Vec::new(),
             federated_token: None,
+            system_identity: false,
         };
         let state = Arc::new(Mutex::new(state));
         let task = tokio::spawn(server::serve(listener, authority.acceptor()?, state.clone()));
@@ -200,6 +220,20 @@ impl KeyVaultDouble {
     /// Which token a workload identity has to show.
     pub fn expect_federated_token(&self, token: &str) {
         self.state.lock().federated_token = Some(token.to_owned());
+    }
+
+    /// Starts the metadata service of a machine whose user-assigned identity is [`CLIENT`]; its tokens open this vault. Azure's
+    /// clients look for it at [`METADATA_ADDRESS`], so that address has to be on an interface.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn start_metadata_service(&self, address: SocketAddr) -> Result<MetadataDouble> {
+        MetadataDouble::start(address, self.state.clone()).await
+    }
+
+    /// Gives the machine an identity of its own.
+    pub fn assign_system_identity(&self) {
+        self.state.lock().system_identity = true;
     }
 
     /// No token that was given is accepted any more.

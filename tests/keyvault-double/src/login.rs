@@ -46,7 +46,6 @@ pub(crate) fn token(state: &mut State, form: &[(String, String)]) -> Answer {
             return refused(700213, "No matching federated identity record found for presented assertion subject.");
         }
     }
-    let token = format!("token-{}-of-the-double", state.tokens.len() + state.calls.len());
-    state.tokens.push(token.clone());
+    let token = state.new_token();
     answer(200, &json!({ "token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token }))
 }

@@ -56,8 +56,7 @@ async fn respond(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result
             return Ok(asked.answer_unasked());
         };
         state.calls.push(operation);
-        let fault = state.faults.iter().position(|(of, _)| *of == operation);
-        let fault = fault.map(|index| state.faults.remove(index).1);
+        let fault = state.take_fault(operation);
         (asked.answer(operation, &mut state), fault)
     };
     match fault {
@@ -66,7 +65,7 @@ async fn respond(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result
     }
 }
 
-async fn spoil(answer: Answer, fault: Fault) -> Result<Answer, std::io::Error> {
+pub(crate) async fn spoil(answer: Answer, fault: Fault) -> Result<Answer, std::io::Error> {
     Ok(match fault {
         Fault::Throttled(seconds) => {
             let mut answer = http::error(
@@ -210,7 +209,7 @@ impl Asked {
                     None => http::not_found("KeyNotFound", "key", name),
                 }
             }
-            Operation::Token | Operation::Challenge => self.challenge(),
+            Operation::Token | Operation::MachineToken | Operation::Challenge => self.challenge(),
         }
     }
 

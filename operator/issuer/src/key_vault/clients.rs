@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use azure_core::credentials::{Secret, TokenCredential};
-use azure_core::http::{ClientOptions, RetryOptions, Transport};
+use azure_core::error::ErrorKind;
+use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, Request, RetryOptions, Transport};
 use azure_identity::{
     ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
     ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
@@ -72,11 +74,12 @@ fn credential(config: &KeyVaultConfig) -> Result<Arc<dyn TokenCredential>, Issue
             .map_err(failed)?
         }
         KeyVaultAuth::ManagedIdentity { client_id } => {
-            ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
-                user_assigned_id: client_id.clone().map(UserAssignedId::ClientId),
-                client_options: client_options(config, PlainHttp::ForMetadataService)?,
-            }))
-            .map_err(failed)?
+            let once = AskedOnce(transport(config, PlainHttp::ForMetadataService)?);
+            let client_options =
+                ClientOptions { transport: Some(Transport::new(Arc::new(once))), ..ClientOptions::default() };
+            let user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
+            ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions { user_assigned_id, client_options }))
+                .map_err(failed)?
         }
         KeyVaultAuth::ClientSecret { tenant_id, client_id, secret, .. } => {
             let secret = Secret::new(secret.expose_credential().to_owned());
@@ -85,6 +88,27 @@ fn credential(config: &KeyVaultConfig) -> Result<Arc<dyn TokenCredential>, Issue
             ClientSecretCredential::new(tenant_id, client_id.clone(), secret, Some(options)).map_err(failed)?
         }
     })
+}
+
+/// Asks once, whoever is above. The SDK's credential for machines tries again by itself for more than a minute, whatever its
+/// options say; what went wrong is therefore given to it as a failure that it does not know how to mend.
+#[derive(Debug)]
+struct AskedOnce(reqwest::Client);
+
+#[async_trait]
+impl HttpClient for AskedOnce {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let failed = |error| azure_core::Error::with_error(ErrorKind::Credential, error, "asking for a token failed");
+        let answer = self.0.execute_request(request).await.map_err(failed)?;
+        let answer = answer.try_into_raw_response().await.map_err(failed)?;
+        if answer.status().is_success() {
+            let (status, headers, body) = answer.deconstruct();
+            return Ok(AsyncRawResponse::from_bytes(status, headers, body));
+        }
+        let status = answer.status();
+        let kind = ErrorKind::HttpResponse { status, error_code: None, raw_response: Some(Box::new(answer)) };
+        Err(failed(azure_core::Error::with_message(kind, "it was refused")))
+    }
 }
 
 fn client_options(config: &KeyVaultConfig, plain_http: PlainHttp) -> Result<ClientOptions, IssueError> {

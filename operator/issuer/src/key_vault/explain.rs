@@ -69,14 +69,15 @@ pub(super) fn explain(call: Call, error: &Error, config: &KeyVaultConfig) -> Iss
             remote: config.remote(),
             message: format!(
                 "{}{}",
-                if while_authenticating { "its token endpoint: " } else { "" },
+                if while_authenticating { format!("{}: ", token_endpoint(config)) } else { String::new() },
                 shorten(&with_causes(innermost))
             ),
             retry_after: UNREACHABLE_RETRY,
         },
         ErrorKind::DataConversion => {
             // The parser's words may quote the answer, and that may hold a token.
-            let whose = if while_authenticating { "that of its token endpoint" } else { "it" };
+            let whose =
+                if while_authenticating { format!("that of {}", token_endpoint(config)) } else { "it".to_owned() };
             IssueError::BadAnswer {
                 remote: config.remote(),
                 message: format!(
@@ -90,6 +91,14 @@ pub(super) fn explain(call: Call, error: &Error, config: &KeyVaultConfig) -> Iss
             remote: if while_authenticating { config.credential_origin() } else { config.remote() },
             message: format!("{}: {}", call.attempt(config), shorten(&innermost.to_string())),
         },
+    }
+}
+
+/// Who gives the tokens that the vault asks for.
+fn token_endpoint(config: &KeyVaultConfig) -> &'static str {
+    match &config.auth {
+        KeyVaultAuth::ManagedIdentity { .. } => "the machine's metadata service at 169.254.169.254",
+        KeyVaultAuth::WorkloadIdentity { .. } | KeyVaultAuth::ClientSecret { .. } => "its token endpoint",
     }
 }
 
@@ -148,14 +157,18 @@ impl Answer {
 }
 
 fn unavailable(answer: &Answer, while_authenticating: bool, config: &KeyVaultConfig) -> Option<IssueError> {
-    if !matches!(answer.status, 408 | 429 | 500..=599) {
-        return None;
+    // The metadata service is not there (404) or gone (410) while it is updated.
+    let of_machine = while_authenticating && matches!(config.auth, KeyVaultAuth::ManagedIdentity { .. });
+    match answer.status {
+        408 | 429 | 500..=599 => {}
+        404 | 410 if of_machine => {}
+        _ => return None,
     }
-    let whose = if while_authenticating { "its token endpoint " } else { "it " };
+    let whose = if while_authenticating { token_endpoint(config) } else { "it" };
     let what = if answer.status == 429 { "limits our requests" } else { "is not available" };
     Some(IssueError::Unreachable {
         remote: config.remote(),
-        message: format!("{whose}{what} ({})", answer.said()),
+        message: format!("{whose} {what} ({})", answer.said()),
         retry_after: answer.retry_after.unwrap_or(THROTTLED_RETRY).min(LONGEST_RETRY),
     })
 }
@@ -164,12 +177,18 @@ fn unavailable(answer: &Answer, while_authenticating: bool, config: &KeyVaultCon
 fn not_accepted(answer: &Answer, config: &KeyVaultConfig) -> IssueError {
     let remedy = match &config.auth {
         KeyVaultAuth::ClientSecret { .. } => {
-            "check tenant, client and secret; secrets of applications end after some months"
+            "check tenant, client and secret; secrets of applications end after some months".to_owned()
         }
         KeyVaultAuth::WorkloadIdentity { .. } => {
             "check tenant and client, and that the identity has a federated credential for our ServiceAccount"
+                .to_owned()
         }
-        KeyVaultAuth::ManagedIdentity { .. } => "assign the identity to the machines of the control plane",
+        KeyVaultAuth::ManagedIdentity { client_id: Some(client) } => {
+            format!("assign the identity {client} to the machines of the control plane, or correct clientID")
+        }
+        KeyVaultAuth::ManagedIdentity { client_id: None } => {
+            "give the machines of the control plane a system-assigned identity, or name another by clientID".to_owned()
+        }
     };
     IssueError::Misconfigured {
         remote: config.credential_origin(),

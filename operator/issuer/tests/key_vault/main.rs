@@ -4,5 +4,6 @@
 mod authentication;
 mod failures;
 mod issuing;
+mod managed_identity;
 mod support;
 mod versions;
