@@ -184,8 +184,12 @@ impl Driver {
     pub fn on_proxy(&mut self, event: ProxyEvent, now: Instant) -> Effects {
         let mut effects = Effects::default();
         let ProxyEvent { client, event } = event;
-        let proxy = client.admission.proxy.clone();
         self.metrics.stream_event(&event);
+        // Two of three events, when all proxies are sent something; nothing that a status says depends on them.
+        if matches!(event, Event::Sent { .. } | Event::Acknowledged { .. }) {
+            return effects;
+        }
+        let proxy = client.admission.proxy.clone();
         let Some(workload) = workload_of(client.admission.key.as_str()) else { return effects };
         match event {
             Event::Connected => {
@@ -220,7 +224,6 @@ impl Driver {
                 self.progress.acknowledge(&proxy, now);
                 self.reports.concern_synced(workload);
             }
-            // Nothing that a status says depends on these.
             Event::Sent { .. } | Event::Acknowledged { .. } => {}
         }
         effects
