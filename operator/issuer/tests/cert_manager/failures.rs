@@ -39,22 +39,37 @@ fn check(error: &IssueError, reason: &str, words: &[&str]) {
 async fn an_issuer_that_is_missing_or_not_ready_is_named_with_its_words() {
     let mut cluster = Cluster::start().await;
     let missing = cluster.config(IssuerKind::Issuer, "osm-ca");
-    check(
-        &probe(missing.clone()).await,
-        "IssuerMisconfigured",
-        &["Issuer.cert-manager.io osm-system/osm-ca", "not found"],
-    );
-    let not_ready = "{apiVersion: cert-manager.io/v1, kind: Issuer, metadata: {name: no-secret, namespace: osm-system}, \
-        spec: {ca: {secretName: nowhere}}}";
-    cluster.server.kubectl().apply(not_ready).await.unwrap();
     let config = cluster.config(IssuerKind::Issuer, "no-secret");
-    check(&probe(config.clone()).await, "IssuerMisconfigured", &["no condition Ready"]);
+    let of_cluster = |name: &str| cluster.config(IssuerKind::ClusterIssuer, name);
+    let (cluster_missing, cluster_config) = (of_cluster("osm-ca"), of_cluster("no-secret"));
+    for (missing, named) in [
+        (&missing, "Issuer.cert-manager.io osm-system/osm-ca"),
+        (&cluster_missing, "ClusterIssuer.cert-manager.io osm-ca"),
+    ] {
+        check(&probe(missing.clone()).await, "IssuerMisconfigured", &[named, "not found", "create it"]);
+    }
+    let not_ready = |kind: &str, namespace: &str| {
+        format!(
+            "{{apiVersion: cert-manager.io/v1, kind: {kind}, metadata: {{name: no-secret{namespace}}}, \
+             spec: {{ca: {{secretName: nowhere}}}}}}\n---\n"
+        )
+    };
+    let both = not_ready("Issuer", ", namespace: osm-system") + &not_ready("ClusterIssuer", "");
+    cluster.server.kubectl().apply(&both).await.unwrap();
+    for config in [&config, &cluster_config] {
+        check(&probe(config.clone()).await, "IssuerMisconfigured", &["no condition Ready"]);
+    }
     cluster.start_cert_manager().await;
-    let wait = ["wait", "--namespace=osm-system", "--for=condition=Ready=False", "--timeout=120s", "issuer/no-secret"];
-    cluster.server.kubectl().output(&wait).await.unwrap();
-    let error = probe(config.clone()).await;
-    check(&error, "IssuerMisconfigured", &["osm-system/no-secret", "the issuer is not ready", "nowhere"]);
-    assert_eq!(error.advice(), Advice::WaitForOperator);
+    for (config, object, named) in [
+        (&config, "issuer/no-secret", "Issuer.cert-manager.io osm-system/no-secret"),
+        (&cluster_config, "clusterissuer/no-secret", "ClusterIssuer.cert-manager.io no-secret"),
+    ] {
+        let wait = ["wait", "--namespace=osm-system", "--for=condition=Ready=False", "--timeout=120s", object];
+        cluster.server.kubectl().output(&wait).await.unwrap();
+        let error = probe(config.clone()).await;
+        check(&error, "IssuerMisconfigured", &[named, "the issuer is not ready", "nowhere"]);
+        assert_eq!(error.advice(), Advice::WaitForOperator);
+    }
     // Without a look at the issuer before, what cert-manager says about the request is told.
     for (mut config, words) in [(missing, "not found"), (config, "does not have a Ready status")] {
         config.timeout = SHORT;
