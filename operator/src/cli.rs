@@ -13,6 +13,7 @@ use osm_issuer::{Clock, TrustDomain};
 use osm_model::Identity;
 
 use crate::bootstrap::{self, Bootstrap};
+use crate::logging::{Collector, LogFormat};
 use crate::render::{self, Outcome, Output, Selection, Type};
 use crate::roots::{self, Factory, Timing};
 use crate::run::RunArgs;
@@ -148,6 +149,9 @@ struct StandaloneArgs {
     /// How long after a change of roots every file that proxies verify the control plane against has it, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = parse_seconds)]
     trust_bundle_delay: f64,
+    /// Where traces of the control plane's own work are sent, by OTLP over gRPC
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
     #[command(flatten)]
     mesh: MeshArgs,
 }
@@ -239,7 +243,9 @@ impl Cli {
 }
 
 async fn run_in_cluster(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let logs = Arc::new(logging::start(args.log_format, args.otlp_endpoint.as_deref())?);
+    let replica = Some(args.replica_name.as_str());
+    let collector = args.otlp_endpoint.as_deref().map(|address| Collector { address, replica });
+    let logs = Arc::new(logging::start(args.log_format, collector)?);
     let options = args.mesh.options()?;
     let ended = run::run(args, options, Arc::clone(&logs)).await;
     logs.finish();
@@ -247,15 +253,17 @@ async fn run_in_cluster(args: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {
-    crate::log_to_stderr();
+    let collector = args.otlp_endpoint.as_deref().map(|address| Collector { address, replica: None });
+    let logs = logging::start(LogFormat::Json, collector)?;
     let options = args.mesh.options()?;
     let StandaloneArgs { folder, listen, admin, state_dir: state, status_dir: status, .. } = args;
     let timing = Timing {
         proxy_grace: Duration::from_secs_f64(args.proxy_grace),
         trust_bundle_delay: Duration::from_secs_f64(args.trust_bundle_delay),
     };
-    standalone::run(Standalone { folder, listen, admin, state, status, options, timing }).await?;
-    Ok(ExitCode::SUCCESS)
+    let ended = standalone::run(Standalone { folder, listen, admin, state, status, options, timing }).await;
+    logs.finish();
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 fn run_render(args: &RenderArgs) -> anyhow::Result<ExitCode> {

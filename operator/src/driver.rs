@@ -15,14 +15,15 @@ use osm_engine::{LayerKey, MeshChanges, MeshEngine, Options};
 use osm_issuer::{LeafCertificate, PeerIdentity, TrustBundle};
 use osm_model::{Identity, ObjectId};
 use osm_translate::{PrivateKeyPem, ResourceKind, secret_service_certificate, secret_trust_bundle};
-use osm_xds::{Admission, Cache, ClientIdentity, Epoch, Event, ProxyName, StreamId};
+use osm_xds::{Admission, Cache, ClientIdentity, Epoch, Event, ProxyName, Publication, StreamId};
+use tracing::field::Empty;
 
 pub use dump::Dump;
 pub use pods::KnownPods;
 pub(crate) use report::conditions_of;
 pub use report::{Known, Report, Reports, StatusDocument};
 
-use crate::logging::TRACES;
+use crate::logging::{TRACES, number};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Proxies, ProxyState};
 use crate::proxies::ProxyEvent;
@@ -60,8 +61,8 @@ pub struct Effects {
     pub wanted_certificates: BTreeSet<Identity>,
     /// Proxies whose pod is gone: their streams are to be closed.
     pub dismissed: BTreeSet<ProxyName>,
-    /// The publication that took changed objects to proxies.
-    pub published: Epoch,
+    /// The publication that takes changed objects to proxies; `None` when nothing changed for any.
+    pub published: Option<Epoch>,
 }
 
 impl Driver {
@@ -108,10 +109,8 @@ impl Driver {
         for (name, object) in &objects {
             self.reports.read(name, object.as_ref());
         }
-        let resolve = tracing::info_span!(target: TRACES, "resolve");
-        let changes = resolve.in_scope(|| self.engine.update_held_back(objects, released.workloads));
-        let push = tracing::info_span!(target: TRACES, "push", resources = changes.resources.len());
-        let epoch = push.in_scope(|| self.publish(&changes, read_at));
+        let changes = self.resolve(objects, released.workloads);
+        let Publication { epoch, changed_keys, .. } = self.publish(&changes, read_at);
         for object in &changed {
             if &*object.kind == "meshconfig" {
                 self.progress.concern_everyone(object, epoch, read_at);
@@ -120,10 +119,24 @@ impl Driver {
         for object in gone {
             self.progress.forget(&object);
         }
-        Effects { dismissed, published: epoch, ..Effects::default() }
+        Effects { dismissed, published: (changed_keys > 0).then_some(epoch), ..Effects::default() }
     }
 
-    fn publish(&mut self, changes: &MeshChanges, read_at: Instant) -> Epoch {
+    fn resolve(
+        &mut self,
+        objects: Vec<(ObjectRef, Option<Object>)>,
+        held_back: Vec<(Identity, BTreeSet<ObjectId>)>,
+    ) -> MeshChanges {
+        let span = tracing::info_span!(target: TRACES, "resolve", computed = Empty, findings = Empty);
+        let changes = span.in_scope(|| self.engine.update_held_back(objects, held_back));
+        span.record("computed", number(changes.work.computed)).record("findings", number(changes.findings.len()));
+        changes
+    }
+
+    fn publish(&mut self, changes: &MeshChanges, read_at: Instant) -> Publication {
+        let resources = number(changes.resources.len());
+        let span = tracing::info_span!(target: TRACES, "push", resources, epoch = Empty, workloads = Empty);
+        let _entered = span.enter();
         self.publisher.apply(changes);
         let publication = self.publisher.publish();
         let moved = self.progress.publish(changes, publication.epoch, read_at);
@@ -131,7 +144,8 @@ impl Driver {
         self.reports.concern(changes.findings.iter().cloned());
         self.concern_workloads(changes);
         self.metrics.publication(changes, &publication);
-        publication.epoch
+        span.record("epoch", number(publication.epoch.0)).record("workloads", number(publication.changed_keys));
+        publication
     }
 
     /// Workloads whose snapshot differs.
@@ -252,10 +266,19 @@ impl Driver {
         self.streams.values().map(|streams| streams.workload.clone()).collect()
     }
 
-    /// Whether every connected proxy that a publication changed something for has acknowledged it.
-    pub fn has_arrived(&self, epoch: Epoch, synced: &Synced) -> bool {
-        let proxies = self.proxies(synced);
-        proxies.values().flat_map(BTreeMap::values).all(|proxy| proxy.synced >= Some(epoch.min(proxy.current)))
+    /// Whom the newest publication concerns, if its epoch is `epoch`: connected proxies whose snapshot it changed.
+    pub fn concerned(&self, epoch: Epoch, synced: &Synced) -> Concerned {
+        let mut proxies = BTreeSet::new();
+        let mut outstanding = BTreeSet::new();
+        for (client, synced) in synced {
+            if self.cache.current(&client.admission.key).is_some_and(|published| published.epoch == epoch) {
+                proxies.insert(&client.admission.proxy);
+                if *synced < Some(epoch) {
+                    outstanding.insert(client.stream);
+                }
+            }
+        }
+        Concerned { proxies: proxies.len(), outstanding }
     }
 
     /// Connected proxies, each as far as the slowest of its streams.
@@ -277,6 +300,15 @@ impl Driver {
 
 /// What the server says of its streams: whose they are, and up to which epoch each has acknowledged everything.
 pub type Synced = [(Arc<ClientIdentity>, Option<Epoch>)];
+
+/// Whom a publication concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concerned {
+    /// How many proxies.
+    pub proxies: usize,
+    /// Their streams that have not acknowledged it.
+    pub outstanding: BTreeSet<StreamId>,
+}
 
 /// The workload a snapshot key names.
 fn workload_of(key: &str) -> Option<Identity> {

@@ -43,7 +43,7 @@ pub use account::{Account, ObjectAccount, WorkloadAccount};
 pub use admin::{Admin, Phase, Question, Readiness};
 pub use bootstrap::{Bootstrap, renew, write_certificates};
 pub use cli::Cli;
-pub use driver::{Driver, Dump, Effects, Known, KnownPods, Report, Reports, StatusDocument, Synced};
+pub use driver::{Concerned, Driver, Dump, Effects, Known, KnownPods, Report, Reports, StatusDocument, Synced};
 pub use identity::{
     CONTROL_PLANE_SERVICE, ServerTls, control_plane_identity, leaf_policy, open_store, workload_identity,
 };

@@ -21,7 +21,7 @@ pub(crate) use self::arrivals::Arrivals;
 pub(crate) use self::certificates::{Certificates, rotate_workloads};
 use crate::admin::Question;
 use crate::driver::{Driver, Report};
-use crate::logging::TRACES;
+use crate::logging::{TRACES, number};
 use crate::metrics::Metrics;
 use crate::proxies::{ProxyEvent, ProxyPolicy};
 use crate::reconcile::Ledger;
@@ -30,6 +30,9 @@ use crate::status_folder::StatusFolder;
 
 /// How often status is brought up to date at the most.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How many changed objects a trace names.
+const MOST_NAMES: usize = 8;
 
 /// Where news of objects and workloads go.
 #[derive(Debug)]
@@ -132,9 +135,13 @@ impl Mesh {
                     self.keep_mesh_config(&mut changes);
                 }
                 self.follow_mesh_config(&changes);
-                let span = tracing::info_span!(target: TRACES, "change", objects = changes.len());
+                let objects = number(changes.len());
+                let span = tracing::info_span!(target: TRACES, "change", objects, names = names(&changes));
                 let effects = span.in_scope(|| self.driver.on_objects(changes, Instant::now()));
-                self.arrivals.expect(effects.published, &span);
+                if let Some(epoch) = effects.published {
+                    let Self { driver, server, .. } = self;
+                    self.arrivals.expect(epoch, &span, || driver.concerned(epoch, &server.synced()));
+                }
                 self.dismiss(&effects.dismissed);
                 self.count_findings();
             }
@@ -192,6 +199,7 @@ impl Mesh {
     }
 
     fn on_proxy(&mut self, event: ProxyEvent) {
+        self.arrivals.on_proxy(&event.client, &event.event, || self.server.synced());
         let effects = self.driver.on_proxy(event, Instant::now());
         for workload in effects.wanted_certificates {
             if let Some(leaf) = self.certificates.obtain(&workload) {
@@ -249,11 +257,13 @@ impl Mesh {
 
     async fn report(&mut self) {
         self.metrics.streams_over_limit(self.server.streams_over_limit());
+        if !self.arrivals.is_empty() {
+            self.arrivals.look(&self.server.synced());
+        }
         if !self.driver.report_is_due() {
             return;
         }
         let synced = self.server.synced();
-        self.arrivals.note(|epoch| self.driver.has_arrived(epoch, &synced));
         let reports = self.driver.report(&synced, Instant::now(), Timestamp::now());
         match &self.status {
             StatusSink::None => {}
@@ -273,6 +283,15 @@ impl Mesh {
 /// Whether an object is the one that the settings come from. Others of the kind have findings and no effect.
 pub(crate) fn is_mesh_config(name: &ObjectRef) -> bool {
     name.kind == Kind::MeshConfig && name.name == MESH_CONFIG_NAME
+}
+
+/// Changed objects, for people: of many, the first.
+fn names(changes: &[Change]) -> String {
+    let mut names: Vec<String> = changes.iter().take(MOST_NAMES).map(|(name, _)| name.to_string()).collect();
+    if changes.len() > MOST_NAMES {
+        names.push("…".to_owned());
+    }
+    names.join(", ")
 }
 
 fn is_deleted_mesh_config(problem: &Problem) -> bool {
