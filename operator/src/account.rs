@@ -2,6 +2,7 @@
 //! connected to this replica have taken it.
 
 use osm_api::{DesiredCondition, ResourceCounts};
+use serde_json::{Map, Value};
 
 use crate::progress::ObjectCounts;
 use crate::status::WorkloadCounts;
@@ -24,6 +25,17 @@ pub struct ObjectAccount {
     pub details: Vec<DesiredCondition>,
     /// How the proxies connected here have taken it.
     pub counts: ObjectCounts,
+    /// Of a MeshRootCertificate, what the replica that decides about roots says of it.
+    pub root: Option<RootAccount>,
+}
+
+/// What is said of a root of trust, of all proxies together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RootAccount {
+    /// `Programmed`.
+    pub programmed: DesiredCondition,
+    /// Further fields of the status; `null` for those that it has not.
+    pub fields: Map<String, Value>,
 }
 
 /// An account of a workload identity.

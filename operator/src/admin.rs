@@ -22,8 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use self::debug_access::DebugAccess;
 use crate::driver::Dump;
 use crate::metrics::Metrics;
-use crate::reconcile::Ledger;
-use crate::replicas::{self, TALLIES_PATH};
+use crate::replicas::{self, TELLS_PATH, Telling};
 
 /// A question to the driver, with where the answer goes.
 #[derive(Debug)]
@@ -94,7 +93,7 @@ pub struct Admin {
     /// What `POST /certificates/rotate` does.
     pub rotate: RotateCertificates,
     /// What other replicas are told; `None` where there are none.
-    pub(crate) ledger: Option<Ledger>,
+    pub(crate) telling: Option<Telling>,
     /// Who may see the pages below `/debug`.
     pub(crate) debug: DebugAccess,
 }
@@ -125,7 +124,10 @@ const INDEX: &[(&str, &str)] = &[
         "/debug/certificates",
         "certificates by identity, without keys; POST /certificates/rotate renews those of workloads",
     ),
-    ("/debug/roots", "roots of trust: who signs, who is trusted, and what a change of them waits for (standalone)"),
+    (
+        "/debug/roots",
+        "roots of trust: who signs, who is trusted, and what a change of them waits for (of several replicas the holder of the Lease knows)",
+    ),
     ("/debug/status", "status of objects and workloads"),
 ];
 
@@ -141,7 +143,7 @@ impl Admin {
             .route("/version", get(version))
             .route("/smi/version", get(smi_version))
             .route("/metrics", get(metrics))
-            .route(TALLIES_PATH, get(replica_tallies))
+            .route(TELLS_PATH, get(replica_tells))
             .route("/debug", get(index))
             .route("/debug/{page}", get(page))
             .route("/debug/mesh/{namespace}/{account}", get(workload))
@@ -186,9 +188,9 @@ async fn smi_version() -> Response {
     pretty(&Value::Object(smi.map(|kind| (kind.as_str().to_owned(), json!(kind.api_version()))).collect()))
 }
 
-async fn replica_tallies(State(admin): State<Admin>) -> Response {
-    match admin.ledger {
-        Some(ledger) => replicas::tallies(ledger),
+async fn replica_tells(State(admin): State<Admin>) -> Response {
+    match admin.telling {
+        Some(telling) => replicas::tells(telling),
         None => (StatusCode::NOT_FOUND, "this process has no other replicas\n").into_response(),
     }
 }

@@ -260,6 +260,7 @@ async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {
     let timing = Timing {
         proxy_grace: Duration::from_secs_f64(args.proxy_grace),
         trust_bundle_delay: Duration::from_secs_f64(args.trust_bundle_delay),
+        ..Timing::STANDALONE
     };
     let ended = standalone::run(Standalone { folder, listen, admin, state, status, options, timing }).await;
     logs.finish();

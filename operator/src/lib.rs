@@ -7,7 +7,6 @@
 
 mod account;
 mod admin;
-mod authority;
 mod bootstrap;
 mod cli;
 mod commands;
@@ -18,6 +17,7 @@ mod identity_endpoint;
 mod init;
 mod intercept;
 mod labels;
+mod listing;
 mod logging;
 mod mesh;
 mod metrics;

@@ -1,21 +1,22 @@
 //! How the replica that writes learns what the proxies of the others have acknowledged.
 //!
 //! Proxies are spread over all replicas, and each replica knows the acknowledgements of its own streams only. The holder of the
-//! Lease finds the other replicas as pods of the control plane, and reads from each ([`TALLIES_PATH`] on its admin port) first
-//! everything that it counts, then what is new, one JSON document a line, as long as both live. While nothing changes nothing is
-//! sent but an empty line now and then; nothing of it goes through the API server.
+//! Lease finds the other replicas as pods of the control plane, and reads from each ([`TELLS_PATH`] on its admin port) first
+//! everything that it counts and knows of roots, then what is new, one JSON document a line, as long as both live. While nothing
+//! changes nothing is sent but an empty line now and then; nothing of it goes through the API server.
 
 mod follow;
 mod serve;
 
-pub(crate) use self::follow::{Replica, follow};
-pub(crate) use self::serve::{TALLIES_PATH, tallies};
+pub(crate) use self::follow::{Books, Replica, follow};
+pub(crate) use self::serve::{TELLS_PATH, Telling, tells};
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::reconcile::News;
+use crate::roots::RootsReport;
 
 /// How often a line comes at least, so that a connection that broke is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -28,6 +29,8 @@ enum Line {
     All(Vec<Told>),
     /// What is new.
     News(Vec<Told>),
+    /// All that is known of roots, in place of what was told before.
+    Roots(RootsReport),
 }
 
 /// Of one object: its name as `kind/namespace/name`, and what is counted; `null` when it is gone.

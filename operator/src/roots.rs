@@ -14,11 +14,16 @@
 //! **How trust in the control plane's own certificate is known.** Proxies verify the control plane against a file that no
 //! stream acknowledges. So a root counts as being in those files only when it has been trusted, and written to wherever the
 //! files come from, for [`Timing::trust_bundle_delay`]. A file that comes later still costs no request: such a proxy cannot
-//! connect until it has it, and serves with what it has.
+//! connect until it has it, and serves with what it has. The API server, which verifies the webhooks, is waited for likewise.
 //!
 //! **How the certificates are known with which proxies reach the control plane.** Each stream tells with which it was opened.
 //! Of a root that is to go, the proxies that still use it are asked to connect again until they come with another. Until
 //! then certificates of both roots are accepted.
+//!
+//! **In a cluster** every replica has a keeper. The one that holds the Lease decides: it writes a step down (`record`) before
+//! that is in force anywhere, and takes the next one only when every replica has told (`report`) that it goes by that record, and
+//! what its proxies hold. A replica that is silent, or that may have just started, holds every step. The others follow what is
+//! written down, and make the issuers that it names, so that each of them signs.
 
 mod deliveries;
 mod follow;
@@ -32,6 +37,7 @@ mod report;
 mod secrets;
 mod source;
 mod status;
+mod surroundings;
 
 use std::time::Duration;
 
@@ -40,12 +46,13 @@ pub(crate) use self::follow::{follow, open_store};
 pub(crate) use self::issuers::BuiltIn;
 pub(crate) use self::keeper::{Keeper, KeeperInputs};
 pub(crate) use self::provider::Factory;
-pub(crate) use self::record::RecordFile;
-#[allow(unused_imports, reason = "told to the other replicas")]
+pub(crate) use self::record::{RecordConfigMap, RecordFile, RecordStore};
 pub(crate) use self::report::RootsReport;
-pub(crate) use self::source::{in_folder, not_in_use, observer, with_pages};
+pub(crate) use self::secrets::Secrets;
+pub(crate) use self::source::{in_cluster, in_folder, observer, with_pages};
 pub use self::status::RootStatus;
 pub(crate) use self::status::RootsNews;
+pub(crate) use self::surroundings::{ClusterSurroundings, OtherReplicas, Surroundings};
 
 /// How long a rotation waits for what nothing tells.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +61,23 @@ pub struct Timing {
     pub proxy_grace: Duration,
     /// How long it takes at most until a trust bundle that was written is in the files of all proxies.
     pub trust_bundle_delay: Duration,
+    /// How often the number of connected proxies is written down at the most.
+    pub write_count_every: Duration,
+}
+
+impl Timing {
+    /// Of a control plane without a cluster.
+    pub const STANDALONE: Self = Self {
+        proxy_grace: Duration::from_secs(60),
+        trust_bundle_delay: Duration::from_secs(10),
+        write_count_every: Duration::from_secs(2),
+    };
+    /// Of a control plane in a cluster: a kubelet looks for new ConfigMaps once a minute, and what is written costs a request.
+    pub const CLUSTER: Self = Self {
+        trust_bundle_delay: Duration::from_secs(120),
+        write_count_every: Duration::from_secs(30),
+        ..Self::STANDALONE
+    };
 }
 
 #[cfg(test)]

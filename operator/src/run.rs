@@ -1,7 +1,7 @@
 //! The control plane in a cluster: an API server in, xDS out, status back.
 //!
 //! Every replica reads, and serves proxies, pods that are to be injected and whoever asks how things are. The holder of the Lease
-//! writes. The order of a start: say what is missing and wait for it, take part in the election, have a certificate authority,
+//! writes. The order of a start: say what is missing and wait for it, take part in the election, know which roots are in force,
 //! read everything, serve. The order of an end: be not ready, send proxies to other replicas a few at a time, give the Lease back.
 
 mod admission;
@@ -9,8 +9,10 @@ mod args;
 mod behind;
 mod ca_bundles;
 mod follow;
+mod roots;
 mod seed;
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,19 +24,20 @@ use kube::Client;
 use osm_engine::Options;
 use osm_issuer::{CertificateStore, Clock, PeerIdentity, TrustDomain};
 use osm_kubernetes::{
-    EventRecorder, Lease, LeaseOptions, MeshClaim, ReviewOptions, StoredObjects, TokenReviewer, WatchOptions, Writer,
-    mesh_claims, missing_crds,
+    EventRecorder, Leadership, Lease, LeaseOptions, MeshClaim, ReviewOptions, StoredObjects, TokenReviewer,
+    WatchOptions, Writer, mesh_claims, missing_crds,
 };
-use osm_xds::{Cache, Settings};
+use osm_xds::{Cache, Server, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 pub(crate) use self::args::{HELP, RunArgs};
 use self::behind::PodsBehindWatch;
 use self::ca_bundles::CaBundles;
+use self::roots::Heard;
 use self::seed::Seed;
 use crate::admin::{Admin, DebugAccess, Phase, Readiness};
-use crate::authority::{self, AuthoritySecret};
 use crate::driver::Driver;
 use crate::identity::{self, ServerTls};
 use crate::identity_endpoint::{IdentityEndpoint, IdentityEndpointSettings};
@@ -42,10 +45,11 @@ use crate::logging::Logs;
 use crate::mesh::{Arrivals, Certificates, DeletedMeshConfig, Inputs, Mesh, StatusSink, xds_server};
 use crate::metrics::Metrics;
 use crate::proxies::ProxyPolicy;
-use crate::reconcile::{Ledger, Reconcilers};
-use crate::replicas::{self, Replica};
+use crate::reconcile::{Ledger, PodsBehind, Reconcilers};
+use crate::replicas::{self, Books, Replica, Telling};
+use crate::roots::{Keeper, RootsReport, observer, with_pages};
 use crate::standalone::{QUESTIONS, bind, extra_pages, rotation, stop_signal};
-use crate::trust_bundles::{MeshNamespaces, TrustBundles};
+use crate::trust_bundles::{MeshNamespaces, Namespaces, TrustBundles};
 use crate::webhooks::{self, WebhookTls, Webhooks};
 
 /// Name of the Lease.
@@ -67,6 +71,7 @@ pub(crate) async fn run(args: RunArgs, options: Options, logs: Arc<Logs>) -> any
     let client = osm_kubernetes::client(args.kubeconfig.as_deref()).await?;
     let metrics = Arc::new(Metrics::default());
     let ledger = Ledger::new(Instant::now(), args.settling());
+    let report = watch::Sender::default();
     let stop = Stop::on_signal(readiness.clone());
     let debug = DebugAccess::from_loopback();
 
@@ -78,13 +83,25 @@ pub(crate) async fn run(args: RunArgs, options: Options, logs: Arc<Logs>) -> any
         metrics: Arc::clone(&metrics),
         extra: late_pages(&pages),
         rotate: late_rotation(&pages),
-        ledger: Some(ledger.clone()),
+        telling: Some(Telling { ledger: ledger.clone(), roots: report.subscribe() }),
         debug: debug.clone(),
     };
     let router = admin.router().into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(admin_listener, router).into_future();
-    let start =
-        Start { args, options, logs, debug, client, cache, readiness, metrics, ledger, pages, stop: stop.clone() };
+    let start = Start {
+        args,
+        options,
+        logs,
+        debug,
+        client,
+        cache,
+        readiness,
+        metrics,
+        ledger,
+        report,
+        pages,
+        stop: stop.clone(),
+    };
     tokio::select! {
         ended = served => {
             ended.context("serve the admin endpoint")?;
@@ -175,6 +192,14 @@ impl Stop {
     }
 }
 
+/// How the API server is reached, and whether it is written to.
+struct Hands {
+    stored: StoredObjects,
+    writer: Writer,
+    events: EventRecorder,
+    leadership: watch::Receiver<Leadership>,
+}
+
 /// All that a start needs.
 struct Start {
     args: RunArgs,
@@ -186,6 +211,8 @@ struct Start {
     readiness: Readiness,
     metrics: Arc<Metrics>,
     ledger: Ledger,
+    /// What this replica tells of roots.
+    report: watch::Sender<Arc<RootsReport>>,
     pages: Arc<ArcSwap<Option<Pages>>>,
     stop: Stop,
 }
@@ -206,11 +233,15 @@ impl Start {
             // Dropped when everything else has ended: the Lease is given back then, too.
             let _ = given_back.await;
         }));
-        let store = tokio::select! {
-            store = self.store(&writer, &leadership) => Arc::new(store?),
+        let events = EventRecorder::new(self.client.clone(), stored.clone(), self.args.replica_name.clone());
+        let heard = Heard::default();
+        self.readiness.enter(Phase::Starting("waiting for the certificate authority".to_owned()));
+        let keeper = tokio::select! {
+            keeper = self.keeper(&writer, &leadership, &events, &heard) => keeper?,
             () = stop.asked() => return end(give_back, election).await,
         };
-        let served = self.serve(listeners, asked, stored, writer, leadership, store).await;
+        let hands = Hands { stored, writer, events, leadership };
+        let served = self.serve(listeners, asked, hands, keeper, heard).await;
         end(give_back, election).await?;
         served
     }
@@ -268,83 +299,45 @@ impl Start {
         }
     }
 
-    async fn store(
-        &self,
-        writer: &Writer,
-        leadership: &watch::Receiver<osm_kubernetes::Leadership>,
-    ) -> anyhow::Result<CertificateStore> {
-        self.readiness.enter(Phase::Starting("waiting for the certificate authority".to_owned()));
-        let secret = AuthoritySecret {
-            namespace: self.options.control_plane_namespace.to_string(),
-            name: self.args.ca_bundle_secret_name.clone(),
-            mesh_name: self.options.mesh_name.to_string(),
-        };
-        authority::open_store(&secret, writer, leadership, Clock::system()).await
-    }
-
     async fn serve(
         self,
         listeners: Listeners,
         asked: mpsc::Receiver<crate::admin::Question>,
-        stored: StoredObjects,
-        writer: Writer,
-        leadership: watch::Receiver<osm_kubernetes::Leadership>,
-        store: Arc<CertificateStore>,
+        hands: Hands,
+        keeper: Keeper,
+        heard: Heard,
     ) -> anyhow::Result<()> {
         let namespace = self.options.control_plane_namespace.to_string();
         let trust_domain = TrustDomain::new(self.options.trust_domain.as_str())?;
         let control_plane = PeerIdentity::ControlPlane(identity::control_plane_identity(&trust_domain, &namespace)?);
+        let (store, deliveries) = (Arc::clone(keeper.store()), Arc::clone(keeper.deliveries()));
         let certificates = store.subscribe();
         let bundle = store.trust_bundle().await.context("read the roots of the mesh")?;
         let leaf = store.certificate(&control_plane).await.context("issue the control plane's certificate")?;
         let tls = ServerTls::new(&leaf, &bundle)?;
+        let webhook_tls = WebhookTls::new(&leaf, &bundle)?;
 
         let mut driver = Driver::new(self.options.clone(), self.cache.clone(), Arc::clone(&self.metrics));
-        let deliveries: Arc<crate::roots::Deliveries> = Arc::default();
         deliveries.publish_bundle(&bundle, || driver.on_trust_bundle(&bundle));
         deliveries.serve(&leaf, &bundle);
         let (proxy_events, proxies) = mpsc::unbounded_channel();
         let policy = ProxyPolicy::new(vec![trust_domain.clone()], driver.known_pods().clone(), proxy_events);
         let server = xds_server(&self.cache, policy, self.xds_settings());
         let problems = Arc::new(ArcSwap::from_pointee(Vec::new()));
-        self.pages.store(Arc::new(Some(Pages { extra: extra_pages(&problems, &store), rotate: rotation(&store) })));
+        let extra = with_pages(extra_pages(&problems, &store), keeper.pages());
+        self.pages.store(Arc::new(Some(Pages { extra, rotate: rotation(&store) })));
 
+        let identities = self.identity_endpoint(&store, &control_plane).await?;
         let seen_mesh_config = Arc::new(AtomicBool::new(false));
         let defaults = self.args.webhooks.injector(&self.options);
         let (behind, pods_behind) = PodsBehindWatch::new(admission::version(defaults.clone()));
         let (admission_observer, admission_world) = admission::world(&self.options.mesh_name, &namespace);
         let webhooks =
             Webhooks { world: admission_world, defaults: Arc::new(defaults), metrics: self.metrics.webhooks().clone() };
-        let webhook_tls = WebhookTls::new(&leaf, &bundle)?;
         let (mut mesh_namespaces, namespaces) = MeshNamespaces::new(self.options.mesh_name.to_string());
-        let trust_bundles = TrustBundles {
-            writer: writer.clone(),
-            labels: crate::labels::of_mesh(&self.options.mesh_name),
-            store: Arc::clone(&store),
-            namespaces,
-            clock: Clock::system(),
-            written: watch::Sender::default(),
-        };
-        let reviewer =
-            TokenReviewer::new(self.client.clone(), ReviewOptions::new(osm_bootstrap::names::TOKEN_AUDIENCE));
-        let identities = IdentityEndpoint::new(
-            Arc::new(reviewer),
-            Arc::clone(&store),
-            control_plane.clone(),
-            IdentityEndpointSettings { server: self.xds_settings(), ..IdentityEndpointSettings::default() },
-        )
-        .await?;
-        let ca_bundles = CaBundles {
-            writer: writer.clone(),
-            store: Arc::clone(&store),
-            configurations: self.args.webhook_configurations(&self.options.mesh_name),
-            clock: Clock::system(),
-            written: watch::Sender::default(),
-        };
+        let (root_objects, changed_roots) = mpsc::unbounded_channel();
+        let (root_news, told_of_roots) = mpsc::unbounded_channel();
         let renewing = admission::renew(Arc::clone(&store), control_plane.clone(), webhook_tls.clone());
-        let events = EventRecorder::new(self.client.clone(), stored.clone(), self.args.replica_name.clone());
-        let (root_news, roots) = mpsc::unbounded_channel();
-        let signs = format!("the Secret {namespace}/{}", self.args.ca_bundle_secret_name);
         let mesh = Mesh {
             driver,
             cache: self.cache.clone(),
@@ -362,8 +355,8 @@ impl Start {
             deleted_mesh_config: DeletedMeshConfig::KeepsTheLast,
             observers: vec![
                 follow::mesh_config(Arc::clone(&self.logs), self.debug.clone(), Arc::clone(&seen_mesh_config)),
-                crate::roots::not_in_use(root_news, signs),
-                follow::deletion(events.clone(), leadership.clone()),
+                observer(root_objects),
+                follow::deletion(hands.events.clone(), hands.leadership.clone()),
                 behind.observer(),
                 admission_observer,
                 Box::new(move |event| mesh_namespaces.observe(event)),
@@ -374,44 +367,15 @@ impl Start {
             }],
             arrivals: Arrivals::default(),
         };
-        let proxy_snapshots = Some(crate::labels::selector_of_mesh(&self.options.mesh_name));
-        let watched = WatchOptions { proxy_snapshots, ..WatchOptions::default() };
-        let source = osm_kubernetes::watch(self.client.clone(), watched, stored);
-        let inputs = Inputs { source, proxies, certificates, questions: asked, roots };
-        let reconcilers = Reconcilers::new(
-            &self.options.mesh_name,
-            self.ledger.clone(),
-            writer.clone(),
-            events,
-            Arc::clone(&self.metrics),
-            pods_behind,
-        );
-        let seed = Seed {
-            namespace: namespace.clone(),
-            preset: self.args.preset_mesh_config_name.clone(),
-            mesh_name: self.options.mesh_name.to_string(),
-            seen: seen_mesh_config,
-        };
-        let replica = Replica { pod: self.args.replica_name.clone(), namespace };
-        let following = replicas::follow(self.client.clone(), replica, self.ledger.clone(), leadership.clone());
+        let source = osm_kubernetes::watch(self.client.clone(), self.watched(), hands.stored.clone());
+        let inputs = Inputs { source, proxies, certificates, questions: asked, roots: told_of_roots };
         self.readiness.enter(Phase::Serving);
 
-        let mut ads = tokio::spawn({
+        let ads = tokio::spawn({
             let server = server.clone();
             async move { server.serve_tls(listeners.xds, move || tls.current()).await }
         });
-        let drain = async {
-            tokio::select! {
-                () = self.stop.asked() => {}
-                _ = &mut ads => anyhow::bail!("the xDS server ended"),
-            }
-            server.shutdown();
-            identities.shutdown();
-            if tokio::time::timeout(self.args.drain() + END_WITHIN, &mut ads).await.is_err() {
-                tracing::warn!("some proxies did not go in time");
-            }
-            anyhow::Ok(())
-        };
+        let drained = self.drain(ads, &server, &identities);
         // Both end after the process was asked to, and then wait for the proxies to have gone.
         let serving = async {
             let webhooks = webhooks::serve(listeners.webhooks, webhook_tls, webhooks, self.stop.asked());
@@ -419,26 +383,118 @@ impl Start {
             served?;
             std::future::pending().await
         };
-        let leading = leadership.clone();
+        tokio::select! {
+            ended = mesh.run(inputs) => ended.map(|never| match never {}),
+            never = self.lead(&hands, &heard, pods_behind, seen_mesh_config) => match never {},
+            never = store.run() => match never {},
+            never = keeper.run(server.clone(), changed_roots, root_news) => match never {},
+            never = self.trust_bundles(&hands, &heard, &store, namespaces) => match never {},
+            never = self.ca_bundles(&hands, &heard, &store).run(hands.leadership.clone()) => match never {},
+            never = renewing => match never {},
+            ended = serving => ended,
+            drained = drained => drained,
+        }
+    }
+
+    /// What only the holder of the Lease does: hears the other replicas, writes status, makes the MeshConfig.
+    async fn lead(
+        &self,
+        hands: &Hands,
+        heard: &Heard,
+        pods_behind: PodsBehind,
+        seen_mesh_config: Arc<AtomicBool>,
+    ) -> Infallible {
+        let namespace = self.options.control_plane_namespace.to_string();
+        let seed = Seed {
+            namespace: namespace.clone(),
+            preset: self.args.preset_mesh_config_name.clone(),
+            mesh_name: self.options.mesh_name.to_string(),
+            seen: seen_mesh_config,
+        };
+        let reconcilers = Reconcilers::new(
+            &self.options.mesh_name,
+            self.ledger.clone(),
+            hands.writer.clone(),
+            hands.events.clone(),
+            Arc::clone(&self.metrics),
+            pods_behind,
+        );
         let writing = async {
             tokio::select! {
-                never = reconcilers.run(leading) => never,
+                never = reconcilers.run(hands.leadership.clone()) => never,
                 // That its proxies go while it sends them away is not for this replica to write.
                 () = self.stop.asked() => std::future::pending().await,
             }
         };
-        tokio::select! {
-            ended = mesh.run(inputs) => ended.map(|never| match never {}),
-            never = writing => match never {},
-            never = following => match never {},
-            never = store.run() => match never {},
-            never = trust_bundles.run(self.client.clone(), leadership.clone()) => match never {},
-            never = ca_bundles.run(leadership.clone()) => match never {},
-            never = renewing => match never {},
-            ended = serving => ended,
-            () = async { seed.sow(writer, leadership).await; std::future::pending().await } => Ok(()),
-            drained = drain => drained,
+        let replica = Replica { pod: self.args.replica_name.clone(), namespace };
+        let books = Books { ledger: self.ledger.clone(), roots: heard.others.clone() };
+        let following = replicas::follow(self.client.clone(), replica, books, hands.leadership.clone());
+        let sowing = seed.sow(hands.writer.clone(), hands.leadership.clone());
+        let (never, _, ()) = tokio::join!(writing, following, sowing);
+        never
+    }
+
+    async fn trust_bundles(
+        &self,
+        hands: &Hands,
+        heard: &Heard,
+        store: &Arc<CertificateStore>,
+        namespaces: watch::Receiver<Namespaces>,
+    ) -> Infallible {
+        let trust_bundles = TrustBundles {
+            writer: hands.writer.clone(),
+            labels: crate::labels::of_mesh(&self.options.mesh_name),
+            store: Arc::clone(store),
+            namespaces,
+            clock: Clock::system(),
+            written: heard.trust_bundles.clone(),
+        };
+        trust_bundles.run(self.client.clone(), hands.leadership.clone()).await
+    }
+
+    fn ca_bundles(&self, hands: &Hands, heard: &Heard, store: &Arc<CertificateStore>) -> CaBundles {
+        CaBundles {
+            writer: hands.writer.clone(),
+            store: Arc::clone(store),
+            configurations: self.args.webhook_configurations(&self.options.mesh_name),
+            clock: Clock::system(),
+            written: heard.webhooks.clone(),
         }
+    }
+
+    async fn identity_endpoint(
+        &self,
+        store: &Arc<CertificateStore>,
+        control_plane: &PeerIdentity,
+    ) -> anyhow::Result<IdentityEndpoint> {
+        let reviewer =
+            TokenReviewer::new(self.client.clone(), ReviewOptions::new(osm_bootstrap::names::TOKEN_AUDIENCE));
+        let settings = IdentityEndpointSettings { server: self.xds_settings(), ..IdentityEndpointSettings::default() };
+        Ok(IdentityEndpoint::new(Arc::new(reviewer), Arc::clone(store), control_plane.clone(), settings).await?)
+    }
+
+    /// Ends well when the process was asked to end and proxies have gone.
+    async fn drain(
+        &self,
+        mut ads: JoinHandle<()>,
+        server: &Server,
+        identities: &IdentityEndpoint,
+    ) -> anyhow::Result<()> {
+        tokio::select! {
+            () = self.stop.asked() => {}
+            _ = &mut ads => anyhow::bail!("the xDS server ended"),
+        }
+        server.shutdown();
+        identities.shutdown();
+        if tokio::time::timeout(self.args.drain() + END_WITHIN, &mut ads).await.is_err() {
+            tracing::warn!("some proxies did not go in time");
+        }
+        Ok(())
+    }
+
+    fn watched(&self) -> WatchOptions {
+        let proxy_snapshots = Some(crate::labels::selector_of_mesh(&self.options.mesh_name));
+        WatchOptions { proxy_snapshots, ..WatchOptions::default() }
     }
 
     fn xds_settings(&self) -> Settings {

@@ -20,7 +20,7 @@ use crate::identity::{self, ServerTls};
 use crate::mesh::{Arrivals, Certificates, DeletedMeshConfig, Inputs, Mesh, StatusSink, rotate_workloads, xds_server};
 use crate::metrics::Metrics;
 use crate::proxies::ProxyPolicy;
-use crate::roots::{self, BuiltIn, Factory, Keeper, KeeperInputs, RecordFile, Timing};
+use crate::roots::{self, BuiltIn, Factory, Keeper, KeeperInputs, RecordFile, RecordStore, Surroundings, Timing};
 use crate::status_folder::StatusFolder;
 
 /// How many unanswered questions of the admin endpoint wait; more make the asker wait.
@@ -76,7 +76,7 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         extra: roots::with_pages(extra_pages(&problems, &store), keeper.pages()),
         rotate: rotation(&store),
-        ledger: None,
+        telling: None,
         debug: DebugAccess::for_all(),
     };
     let (root_objects, changed_roots) = mpsc::unbounded_channel();
@@ -125,16 +125,18 @@ async fn open_keeper(standalone: &Standalone, control_plane: &ControlPlaneIdenti
     let Standalone { folder, state, options, timing, .. } = standalone;
     let namespace = options.control_plane_namespace.to_string();
     std::fs::create_dir_all(state).with_context(|| format!("make the folder {}", state.display()))?;
-    let inputs = KeeperInputs {
+    let mut inputs = KeeperInputs {
         trust_domain: options.trust_domain.to_string(),
         factory: Factory::in_folder(state, control_plane.clone()),
         built_in: BuiltIn::in_folder(&namespace, state),
-        record: RecordFile::in_folder(state),
+        record: RecordStore::File(RecordFile::in_folder(state)),
+        surroundings: Surroundings::Alone,
         timing: *timing,
         clock: Clock::system(),
         namespace,
     };
-    Keeper::open(inputs, roots::in_folder(folder)).await
+    let in_force = inputs.take_up(&roots::in_folder(folder)).await?;
+    Keeper::new(inputs, in_force.context("nobody has said which roots are in force")?)
 }
 
 async fn listen(standalone: &Standalone) -> anyhow::Result<(TcpListener, TcpListener)> {

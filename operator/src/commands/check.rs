@@ -12,9 +12,10 @@ use osm_api::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1:
 use osm_api::{Kind, ProxySnapshot};
 use serde::Serialize;
 
-use super::cluster::{ClusterArgs, resource};
+use super::cluster::ClusterArgs;
 use super::output::{FormatArgs, columns};
 use super::version::control_planes;
+use crate::listing::resource;
 
 /// Minor version of Kubernetes 1 from which on sidecars are native without a feature gate.
 const OLDEST_MINOR: u32 = 29;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use kube::api::{Api, DynamicObject, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
-use osm_api::{Kind, Object, ObjectRef, Strictness};
+use osm_api::{Kind, Object, ObjectRef};
 use osm_engine::{MeshEngine, Options};
+
+use crate::listing::list;
 
 /// Which cluster, and which mesh in it.
 #[derive(Debug, Clone, clap::Args)]
@@ -75,23 +75,4 @@ impl ClusterArgs {
         engine.update(objects);
         Ok(engine)
     }
-}
-
-/// The API resource of a kind, in the version that is stored.
-pub(crate) fn resource(kind: Kind) -> ApiResource {
-    let names = GroupVersionKind::gvk(kind.group(), kind.storage_version(), kind.as_str());
-    ApiResource::from_gvk_with_plural(&names, kind.plural())
-}
-
-/// All objects of a kind. Those that cannot be read are left out: their status says why.
-async fn list(client: &Client, kind: Kind) -> anyhow::Result<Vec<(ObjectRef, Object)>> {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
-    let found = api.list(&ListParams::default()).await.with_context(|| format!("list {}", kind.plural()))?;
-    let objects = found.items.into_iter().filter_map(|mut object| {
-        // Items of a list carry no type of their own.
-        object.types = Some(kube::core::TypeMeta { api_version: kind.api_version(), kind: kind.as_str().to_owned() });
-        let value = serde_json::to_value(object).ok()?;
-        osm_api::decode(value, Strictness::Lenient).ok()
-    });
-    Ok(objects.map(|object| (object.reference(), object)).collect())
 }

@@ -10,7 +10,7 @@ use osm_xds::Published;
 use serde_json::{Value, json};
 
 use super::{Driver, Synced};
-use crate::account::{Account, ObjectAccount};
+use crate::account::{Account, ObjectAccount, RootAccount};
 use crate::progress::{ObjectCounts, Proxies};
 use crate::publish::snapshot_key;
 use crate::roots::RootStatus;
@@ -193,11 +193,15 @@ impl Driver {
             "metadata": { "namespace": name.namespace, "name": name.name, "generation": generation },
             "status": status,
         });
-        Some(Known { document, account: Account::Object(ObjectAccount { generation, details, counts }) })
+        Some(Known { document, account: Account::Object(ObjectAccount { generation, details, counts, root: None }) })
     }
 
     /// Of a MeshRootCertificate, which concerns proxies by certificates and not by resources that it makes.
     fn root_document(&self, name: &ObjectRef, generation: i64, root: &RootStatus, time: Timestamp) -> Option<Known> {
+        // What was said of a former generation says nothing of this one.
+        if root.generation < generation {
+            return None;
+        }
         let findings: Vec<&Finding> = root.findings.iter().collect();
         let details = status::details(&findings);
         let (targeted, acknowledged) = (root.targeted, root.acknowledged);
@@ -217,7 +221,11 @@ impl Driver {
             "status": status,
         });
         let differs = previous != document.get("status");
-        differs.then_some(Known { document, account: Account::Object(ObjectAccount { generation, details, counts }) })
+        let root = Some(RootAccount { programmed: root.programmed.clone(), fields: root.fields.clone() });
+        differs.then_some(Known {
+            document,
+            account: Account::Object(ObjectAccount { generation, details, counts, root }),
+        })
     }
 
     fn workload_document(

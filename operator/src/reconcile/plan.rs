@@ -62,7 +62,10 @@ pub(super) fn status(situation: &Situation<'_>, extend: impl FnOnce(&mut Value))
     let (desired, generation, propagation) = match (&entry.problem, account) {
         (Some(problem), _) => (undecodable(problem), stored.generation, propagation_of(previous)),
         (None, Some(account)) => {
-            let desired = status::conditions(&account.details, &account.counts, entry.behind);
+            let desired = match &account.root {
+                Some(root) => status::root_conditions(&account.details, root.programmed.clone()),
+                None => status::conditions(&account.details, &account.counts, entry.behind),
+            };
             (desired, account.generation, propagation(previous, account))
         }
         // Its observed generation says that it is not up to date.
@@ -138,7 +141,7 @@ pub(super) mod tests {
     pub(in crate::reconcile) fn known(generation: i64, targeted: u32, acknowledged: u32, now: Instant) -> Entry {
         let took = (targeted == acknowledged).then_some(Duration::from_millis(4));
         let counts = ObjectCounts { targeted, acknowledged, took, ..ObjectCounts::default() };
-        let account = Account::Object(ObjectAccount { generation, details: status::details(&[]), counts });
+        let account = Account::Object(ObjectAccount { generation, details: status::details(&[]), counts, root: None });
         Entry { account: Some(account), behind: 0, problem: None, complete: true, settled_at: now }
     }
 

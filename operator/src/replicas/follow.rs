@@ -1,8 +1,9 @@
 //! The side that listens: the holder of the Lease.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,8 +21,9 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::{HEARTBEAT, Line, TALLIES_PATH, read};
+use super::{HEARTBEAT, Line, TELLS_PATH, read};
 use crate::reconcile::Ledger;
+use crate::roots::{OtherReplicas, RootsReport};
 
 /// Pods of the control plane.
 const SELECTOR: &str = "app=osm-controller";
@@ -43,18 +45,58 @@ pub(crate) struct Replica {
     pub(crate) namespace: String,
 }
 
-/// Enters into `ledger` what the other replicas count, while this one holds the Lease. For ever.
+/// Where it is entered what other replicas tell.
+#[derive(Debug, Clone)]
+pub(crate) struct Books {
+    /// What they count.
+    pub(crate) ledger: Ledger,
+    /// What they know of roots.
+    pub(crate) roots: watch::Sender<OtherReplicas>,
+}
+
+impl Books {
+    /// All replicas that there are, whatever they tell.
+    fn there_are(&self, pods: &BTreeSet<String>) {
+        self.roots.send_modify(|told| {
+            let mut before = match std::mem::take(told) {
+                OtherReplicas::Known(replicas) => replicas,
+                OtherReplicas::Unknown => BTreeMap::new(),
+            };
+            let replicas = pods.iter().map(|pod| (pod.clone(), before.remove(pod).flatten()));
+            *told = OtherReplicas::Known(replicas.collect());
+        });
+    }
+
+    fn tells_of_roots(&self, pod: &str, report: Option<RootsReport>) {
+        self.roots.send_modify(|told| {
+            // One that is not there any more tells nothing.
+            if let OtherReplicas::Known(replicas) = told
+                && let Some(said) = replicas.get_mut(pod)
+            {
+                *said = report.map(Arc::new);
+            }
+        });
+    }
+
+    /// It is not heard any more. Its streams ended with it, or soon will; what it knew is not known any more.
+    fn is_silent(&self, pod: &str) {
+        self.ledger.replica_is_gone(pod);
+        self.tells_of_roots(pod, None);
+    }
+}
+
+/// Enters into `books` what the other replicas tell, while this one holds the Lease. For ever.
 pub(crate) async fn follow(
     client: Client,
     replica: Replica,
-    ledger: Ledger,
+    books: Books,
     mut leadership: watch::Receiver<Leadership>,
 ) -> Infallible {
     loop {
         if leadership.wait_for(|held| *held == Leadership::Leader).await.is_err() {
             return std::future::pending().await;
         }
-        let mut others = Others { ledger: ledger.clone(), followed: BTreeMap::new() };
+        let mut others = Others { books: books.clone(), followed: BTreeMap::new() };
         tokio::select! {
             () = others.watch(client.clone(), &replica) => {}
             _ = leadership.wait_for(|held| *held == Leadership::Follower) => {}
@@ -64,7 +106,7 @@ pub(crate) async fn follow(
 
 /// The replicas that are followed, by pod; dropped, they are forgotten.
 struct Others {
-    ledger: Ledger,
+    books: Books,
     followed: BTreeMap<String, (SocketAddr, AbortHandle)>,
 }
 
@@ -72,8 +114,9 @@ impl Drop for Others {
     fn drop(&mut self) {
         for (pod, (_, task)) in &self.followed {
             task.abort();
-            self.ledger.replica_is_gone(pod);
+            self.books.ledger.replica_is_gone(pod);
         }
+        self.books.roots.send_replace(OtherReplicas::Unknown);
     }
 }
 
@@ -91,11 +134,17 @@ impl Others {
                     }
                 }
                 Ok(watcher::Event::InitDone) => self.replace(listed.take().unwrap_or_default()),
-                Ok(watcher::Event::Apply(pod)) => match address_of(&pod, &replica.pod) {
-                    Some((name, address)) => self.follow(name, address),
-                    None => self.forget(pod.metadata.name.as_deref().unwrap_or_default()),
-                },
-                Ok(watcher::Event::Delete(pod)) => self.forget(pod.metadata.name.as_deref().unwrap_or_default()),
+                Ok(watcher::Event::Apply(pod)) => {
+                    match address_of(&pod, &replica.pod) {
+                        Some((name, address)) => self.follow(name, address),
+                        None => self.forget(pod.metadata.name.as_deref().unwrap_or_default()),
+                    }
+                    self.count();
+                }
+                Ok(watcher::Event::Delete(pod)) => {
+                    self.forget(pod.metadata.name.as_deref().unwrap_or_default());
+                    self.count();
+                }
                 Err(error) => tracing::warn!(%error, "cannot watch the pods of the control plane; trying again"),
             }
         }
@@ -109,6 +158,11 @@ impl Others {
         for (pod, address) in pods {
             self.follow(pod, address);
         }
+        self.count();
+    }
+
+    fn count(&self) {
+        self.books.there_are(&self.followed.keys().cloned().collect());
     }
 
     fn follow(&mut self, pod: String, address: SocketAddr) {
@@ -116,14 +170,13 @@ impl Others {
             return;
         }
         self.forget(&pod);
-        let (ledger, name) = (self.ledger.clone(), pod.clone());
+        let (books, name) = (self.books.clone(), pod.clone());
         let task = tokio::spawn(async move {
             loop {
-                if let Err(error) = listen(&ledger, &name, address).await {
+                if let Err(error) = listen(&books, &name, address).await {
                     tracing::debug!(replica = name, %address, error = format!("{error:#}"), "cannot follow a replica");
                 }
-                // Its streams ended with it, or soon will; what it counted is no longer known.
-                ledger.replica_is_gone(&name);
+                books.is_silent(&name);
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         });
@@ -133,7 +186,7 @@ impl Others {
     fn forget(&mut self, pod: &str) {
         if let Some((_, task)) = self.followed.remove(pod) {
             task.abort();
-            self.ledger.replica_is_gone(pod);
+            self.books.is_silent(pod);
         }
     }
 }
@@ -153,10 +206,10 @@ fn address_of(pod: &Pod, own: &str) -> Option<(String, SocketAddr)> {
 }
 
 /// Reads what a replica tells until one of the two ends.
-async fn listen(ledger: &Ledger, replica: &str, address: SocketAddr) -> anyhow::Result<()> {
+async fn listen(books: &Books, replica: &str, address: SocketAddr) -> anyhow::Result<()> {
     let stream = timeout(CONNECT_WITHIN, TcpStream::connect(address)).await.context("connect in time")??;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = hyper::Request::get(TALLIES_PATH).header(hyper::header::HOST, address.to_string());
+    let request = hyper::Request::get(TELLS_PATH).header(hyper::header::HOST, address.to_string());
     let request = request.body(Empty::<Bytes>::new())?;
     let reading = async {
         let response = timeout(CONNECT_WITHIN, sender.send_request(request)).await.context("answer in time")??;
@@ -168,7 +221,7 @@ async fn listen(ledger: &Ledger, replica: &str, address: SocketAddr) -> anyhow::
             pending.extend_from_slice(&data);
             while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = pending.drain(..=end).collect();
-                take(ledger, replica, &line)?;
+                take(books, replica, &line)?;
             }
             anyhow::ensure!(pending.len() <= LONGEST_LINE, "a line is longer than {LONGEST_LINE} bytes");
         }
@@ -180,13 +233,14 @@ async fn listen(ledger: &Ledger, replica: &str, address: SocketAddr) -> anyhow::
     }
 }
 
-fn take(ledger: &Ledger, replica: &str, line: &[u8]) -> anyhow::Result<()> {
+fn take(books: &Books, replica: &str, line: &[u8]) -> anyhow::Result<()> {
     if line == b"\n" {
         return Ok(());
     }
     match serde_json::from_slice(line).context("read what it tells")? {
-        Line::All(told) => ledger.replica_tells_all(replica, read(told)),
-        Line::News(told) => ledger.replica_tells(replica, read(told)),
+        Line::All(told) => books.ledger.replica_tells_all(replica, read(told)),
+        Line::News(told) => books.ledger.replica_tells(replica, read(told)),
+        Line::Roots(report) => books.tells_of_roots(replica, Some(report)),
     }
     Ok(())
 }

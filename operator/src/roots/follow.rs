@@ -14,6 +14,7 @@ use osm_issuer::{CertificateStore, Clock, Issuers, StoreConfig};
 use super::issuers::{self, BuiltIn};
 use super::provider::{Built, Factory};
 use super::record::RecordFile;
+use super::secrets::Missing;
 
 /// How often the record is looked at. Its file is small, and a change must not hold a rotation.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -67,7 +68,10 @@ async fn in_force(
         None => {
             let name = built_in.name.clone();
             let record = Record { signing: Some(name.clone()), trusted: [name.clone()].into() };
-            Ok((record, BTreeMap::from([(name, built_in.build(now).await?)])))
+            let built = built_in.build(Missing::Make, now).await;
+            let built =
+                built.map_err(|problem| anyhow::anyhow!("{problem}")).context("use the certificate authority")?;
+            Ok((record, BTreeMap::from([(name, built)])))
         }
     }
 }

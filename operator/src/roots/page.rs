@@ -1,6 +1,8 @@
 //! What the admin endpoint shows of roots and certificates; without keys.
 
-use osm_issuer::rotation::{Evidence, Holding, Plan};
+use std::collections::BTreeSet;
+
+use osm_issuer::rotation::{Evidence, Holding, Plan, Record, RootName};
 use osm_issuer::{CertificateStatus, CertificateStore, PeerIdentity};
 use serde_json::{Value, json};
 
@@ -23,34 +25,42 @@ pub(super) fn roots(plan: &Plan, evidence: &Evidence) -> Value {
             })
         })
         .collect();
-    let holdings: Vec<Value> = evidence
-        .holdings
-        .iter()
-        .map(|(participant, holding)| {
-            let names = |roots: &std::collections::BTreeSet<_>| -> Vec<String> {
-                roots.iter().map(ToString::to_string).collect()
-            };
-            match holding {
-                Holding::Unknown => json!({ "participant": participant.to_string(), "known": false }),
-                Holding::Known { trusts, may_trust, may_show, connected_with } => json!({
-                    "participant": participant.to_string(),
-                    "known": true,
-                    "trusts": names(trusts),
-                    "mayTrust": names(may_trust),
-                    "mayShow": names(may_show),
-                    "connectedWith": names(connected_with),
-                }),
-            }
-        })
-        .collect();
     json!({
+        "leads": true,
         "signing": plan.record.signing.as_ref().map(ToString::to_string),
         "trusted": plan.record.trusted.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "complete": plan.is_complete(),
         "roles": plan.roles.as_ref().err().map(ToString::to_string),
         "roots": reports,
-        "participants": holdings,
+        "participants": participants(evidence),
     })
+}
+
+/// The page of a replica that follows: what is in force there, and what its participants hold. The one that leads knows the rest.
+pub(super) fn followed(record: &Record, own: &Evidence) -> Value {
+    json!({
+        "leads": false,
+        "signing": record.signing.as_ref().map(ToString::to_string),
+        "trusted": record.trusted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "participants": participants(own),
+    })
+}
+
+fn participants(evidence: &Evidence) -> Vec<Value> {
+    let names = |roots: &BTreeSet<RootName>| -> Vec<String> { roots.iter().map(ToString::to_string).collect() };
+    let holdings = evidence.holdings.iter();
+    let participants = holdings.map(|(participant, holding)| match holding {
+        Holding::Unknown => json!({ "participant": participant.to_string(), "known": false }),
+        Holding::Known { trusts, may_trust, may_show, connected_with } => json!({
+            "participant": participant.to_string(),
+            "known": true,
+            "trusts": names(trusts),
+            "mayTrust": names(may_trust),
+            "mayShow": names(may_show),
+            "connectedWith": names(connected_with),
+        }),
+    });
+    participants.collect()
 }
 
 /// The page `/debug/certificates`: every leaf that the store keeps.

@@ -15,7 +15,7 @@ use osm_issuer::{
 };
 use time::OffsetDateTime;
 
-use super::secrets::Secrets;
+use super::secrets::{Missing, Secrets};
 use crate::labels;
 
 /// How soon what failed is tried again when nothing says otherwise.
@@ -34,6 +34,12 @@ pub(crate) struct RootProblem {
     pub(super) message: String,
     pub(super) remedy: String,
     pub(super) retry: Duration,
+}
+
+impl std::fmt::Display for RootProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; {}", self.field, self.message, self.remedy)
+    }
 }
 
 impl RootProblem {
@@ -100,17 +106,19 @@ impl Factory {
         Self { secrets: Secrets::Folder(state.join("secrets")), control_plane }
     }
 
-    /// The issuer of a provider, seen to be able to sign.
+    /// The issuer of a provider, seen to be able to sign. `missing` says what is done about an authority in a Secret that is
+    /// not there.
     pub(super) async fn build(
         &self,
         provider: &MeshRootCertificateProvider,
+        missing: Missing,
         now: OffsetDateTime,
     ) -> Result<Built, RootProblem> {
         let provider = provider.provider().map_err(|error| {
             RootProblem::new(Reason::InvalidProvider, "spec.provider", error.to_string(), "set exactly one provider")
         })?;
         let (field, config) = match provider {
-            Provider::Tresor(tresor) => self.tresor(tresor, now).await?,
+            Provider::Tresor(tresor) => self.tresor(tresor, missing, now).await?,
             Provider::Vault(vault) => self.vault(vault).await?,
             Provider::AzureKeyVault(key_vault) => self.key_vault(key_vault).await?,
             Provider::CertManager(issuer) => self.cert_manager(issuer)?,
@@ -133,11 +141,12 @@ impl Factory {
     async fn tresor(
         &self,
         tresor: &TresorProvider,
+        missing: Missing,
         now: OffsetDateTime,
     ) -> Result<(&'static str, IssuerConfig), RootProblem> {
         const FIELD: &str = "spec.provider.tresor.ca.secretRef";
         let secret = &tresor.ca.secret_ref;
-        let material = self.secrets.authority(FIELD, &secret.namespace, &secret.name, now).await?;
+        let material = self.secrets.authority(FIELD, &secret.namespace, &secret.name, missing, now).await?;
         let origin = self.secrets.blame(&secret.namespace, &secret.name);
         Ok((FIELD, IssuerConfig::Tresor(tresor::TresorConfig { material, origin })))
     }

@@ -62,12 +62,7 @@ impl Watched {
         }
     }
 
-    /// This process among the participants.
-    pub(super) fn control_plane() -> Participant {
-        Participant::ControlPlane("(this replica)".into())
-    }
-
-    /// What all connected proxies hold.
+    /// What the proxies hold that are connected to this process.
     pub(super) fn evidence(
         &mut self,
         server: &Server,
@@ -104,17 +99,31 @@ impl Watched {
                 None => holding,
             };
             holdings.insert(participant, both);
-            self.proxies.insert(admission.proxy.clone(), now);
             streams.insert(id, seen);
         }
         self.streams = streams;
-        self.connected = holdings.len();
         self.settled = holdings.values().all(|holding| *holding != Holding::Unknown);
         self.connected_with = connected_with;
         Evidence { holdings, ..Evidence::default() }
     }
 
-    /// Who was connected within `grace`, or before this process, and is not. Ask after [`Watched::evidence`].
+    /// From `now` until then this many proxies are expected, wherever they were connected before.
+    pub(super) fn expect(&mut self, proxies: usize, until: OffsetDateTime) {
+        self.before = (proxies, until);
+    }
+
+    /// Which proxies are connected `now`, wherever.
+    pub(super) fn see<'a>(&mut self, connected: impl IntoIterator<Item = &'a Participant>, now: OffsetDateTime) {
+        self.connected = 0;
+        for participant in connected {
+            if let Participant::Proxy(name) = participant {
+                self.proxies.insert(ProxyName::new(&**name), now);
+                self.connected += 1;
+            }
+        }
+    }
+
+    /// Who was connected within `grace`, or before this process, and is not. Ask after [`Watched::see`].
     pub(super) fn absent(&mut self, now: OffsetDateTime, grace: Duration) -> Option<Absent> {
         self.proxies.retain(|_, last| *last + grace > now);
         let missing: Vec<(&ProxyName, OffsetDateTime)> =
@@ -184,8 +193,8 @@ fn with_connection(holding: Holding, roots: &BTreeSet<RootName>) -> Holding {
     }
 }
 
-/// What a proxy holds that has two streams, as while it reconnects.
-fn joined(one: Holding, other: Holding) -> Holding {
+/// What a proxy holds that has two streams, as while it connects anew, perhaps elsewhere.
+pub(super) fn joined(one: Holding, other: Holding) -> Holding {
     let both = |one: &BTreeSet<RootName>, other: &BTreeSet<RootName>| one.union(other).cloned().collect();
     match (one, other) {
         (

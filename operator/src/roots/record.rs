@@ -1,23 +1,26 @@
-//! What is in force, written down: a process that starts goes on from here.
+//! What is in force, written down: a process that starts goes on from here, and in a cluster every replica follows it.
+
+mod config_map;
+mod file;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use osm_api::MeshRootCertificateProvider;
 use osm_issuer::TrustBundle;
 use osm_issuer::rotation::{Record, RootName};
 use serde::{Deserialize, Serialize};
 
-/// Name of the file in the state folder.
-const FILE: &str = "rotation.json";
+pub(crate) use self::config_map::RecordConfigMap;
+pub(super) use self::config_map::Seen;
+pub(crate) use self::file::RecordFile;
 
 /// The record with what is needed to take it up again: whose roots they are, and their certificates. No key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RecordDocument {
+    /// Counts changes of who signs and who is trusted. Of two records the one with more is the newer.
+    #[serde(default)]
+    pub(super) revision: u64,
     /// The root that signs.
     pub(super) signing: Option<RecordedName>,
     /// All roots that are trusted.
@@ -70,75 +73,49 @@ impl RecordDocument {
     }
 }
 
-/// The file of a control plane without a cluster.
-#[derive(Debug, Clone)]
-pub(crate) struct RecordFile {
-    path: PathBuf,
+/// What was found where the record is kept.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// No record: nothing was ever in force, as far as is known.
+    Nothing,
+    /// The record.
+    Document(RecordDocument),
+    /// Something else; the error says where, and what to do about it.
+    Unreadable(anyhow::Error),
 }
 
-impl RecordFile {
-    /// The record of the control plane whose state is in `folder`.
-    pub(crate) fn in_folder(folder: &Path) -> Self {
-        Self { path: folder.join(FILE) }
-    }
+/// Where the record is kept.
+#[derive(Debug)]
+pub(crate) enum RecordStore {
+    /// Without a cluster: in the state folder.
+    File(RecordFile),
+    /// In a cluster: where all replicas see it.
+    ConfigMap(RecordConfigMap),
+}
 
-    /// The text of the file; `None` if there is none.
-    pub(super) fn text(&self) -> anyhow::Result<Option<String>> {
-        match std::fs::read_to_string(&self.path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("read {}", self.path.display())),
+impl RecordStore {
+    /// What is written there.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(super) async fn read(&mut self) -> anyhow::Result<Stored> {
+        match self {
+            Self::File(file) => Ok(match file.text()? {
+                Some(text) => file.parse(&text).map_or_else(Stored::Unreadable, Stored::Document),
+                None => Stored::Nothing,
+            }),
+            Self::ConfigMap(config_map) => config_map.read().await,
         }
     }
 
-    pub(super) fn parse(&self, text: &str) -> anyhow::Result<RecordDocument> {
-        serde_json::from_str(text)
-            .with_context(|| format!("read {}; restore it, or remove it if no proxy is connected", self.path.display()))
-    }
-
-    pub(super) fn read(&self) -> anyhow::Result<Option<RecordDocument>> {
-        self.text()?.map(|text| self.parse(&text)).transpose()
-    }
-
-    /// Replaces the file in one step, and has it on disk when this returns.
-    pub(super) fn write(&self, document: &RecordDocument) -> anyhow::Result<()> {
-        let unfinished = self.path.with_extension("json.new");
-        let attempt = || -> std::io::Result<()> {
-            let mut options = std::fs::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-            file.write_all(&serde_json::to_vec_pretty(document)?)?;
-            file.sync_all()?;
-            std::fs::rename(&unfinished, &self.path)
-        };
-        attempt().with_context(|| format!("write {}", self.path.display()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = RecordFile::in_folder(folder.path());
-        assert!(file.read().unwrap().is_none());
-        let name = RootName::new("osm-system", "new");
-        let document = RecordDocument {
-            signing: Some(RecordedName::from(&name)),
-            trusted: vec![RecordedRoot {
-                root: RecordedName::from(&name),
-                provider: None,
-                certificates: String::new(),
-                trusted_since: 7,
-            }],
-            proxies: 3,
-        };
-        file.write(&document).unwrap();
-        assert_eq!(file.read().unwrap(), Some(document.clone()));
-        let expected = Record { signing: Some(name.clone()), trusted: BTreeSet::from([name]) };
-        assert_eq!(document.record(), expected);
-        std::fs::write(folder.path().join(FILE), "{").unwrap();
-        assert!(file.read().unwrap_err().to_string().contains("rotation.json"));
+    /// Replaces what is written there by `document`, and has it there when this returns.
+    ///
+    /// # Errors
+    /// It is not written, or it is not known whether it is. In a cluster another may have written meanwhile.
+    pub(super) async fn write(&mut self, document: &RecordDocument) -> anyhow::Result<()> {
+        match self {
+            Self::File(file) => file.write(document),
+            Self::ConfigMap(config_map) => config_map.write(document).await,
+        }
     }
 }

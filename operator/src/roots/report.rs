@@ -16,10 +16,20 @@ pub(crate) struct RootsReport {
     pub(crate) record: Option<u64>,
     /// What the replica serves with, and verifies proxies against.
     pub(crate) control_plane: ReportedHolding,
-    /// What each connected proxy holds, by the name that status uses.
-    pub(crate) proxies: BTreeMap<String, ReportedHolding>,
+    /// What connected proxies hold. Those that hold the same are told of together: they are many, and alike.
+    pub(crate) proxies: Vec<Alike>,
     /// The latest end of validity of a certificate in use, in seconds since 1970, by the root that signed it.
     pub(crate) leaves: BTreeMap<Named, i64>,
+}
+
+/// Proxies that hold the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Alike {
+    /// What each holds.
+    pub(crate) holding: ReportedHolding,
+    /// Their names, as status has them.
+    pub(crate) names: BTreeSet<String>,
 }
 
 /// As [`Holding`].
@@ -40,6 +50,16 @@ pub(crate) enum ReportedHolding {
         /// Roots of the certificates with which it reaches the control plane.
         connected_with: BTreeSet<Named>,
     },
+}
+
+/// Proxies by what they hold.
+pub(super) fn alike<'a>(proxies: impl IntoIterator<Item = (&'a str, &'a Holding)>) -> Vec<Alike> {
+    let mut by_holding: BTreeMap<&Holding, BTreeSet<String>> = BTreeMap::new();
+    for (name, holding) in proxies {
+        by_holding.entry(holding).or_default().insert(name.to_owned());
+    }
+    let alike = by_holding.into_iter();
+    alike.map(|(holding, names)| Alike { holding: ReportedHolding::from(holding), names }).collect()
 }
 
 impl From<&Holding> for ReportedHolding {
@@ -95,14 +115,16 @@ mod tests {
         let report = RootsReport {
             record: Some(7),
             control_plane: ReportedHolding::from(&holding),
-            proxies: [("shop/web/node".to_owned(), ReportedHolding::Unknown)].into(),
+            proxies: alike([("shop/web/1", &Holding::Unknown), ("shop/web/2", &holding), ("shop/web/3", &holding)]),
             leaves: [("osm-system/a".to_owned(), 9)].into(),
         };
         let text = serde_json::to_string(&report).unwrap();
         assert!(text.contains("\"connectedWith\"") && text.contains("\"controlPlane\""), "{text}");
         let read: RootsReport = serde_json::from_str(&text).unwrap();
-        assert_eq!((&read, Holding::from(&read.control_plane)), (&report, holding));
-        assert_eq!(Holding::from(&read.proxies["shop/web/node"]), Holding::Unknown);
+        assert_eq!((&read, Holding::from(&read.control_plane)), (&report, holding.clone()));
+        let [unknown, known] = &*read.proxies else { panic!("{:?}", read.proxies) };
+        assert_eq!((Holding::from(&unknown.holding), unknown.names.len()), (Holding::Unknown, 1));
+        assert_eq!((Holding::from(&known.holding), known.names.len()), (holding, 2));
         assert_ne!(RootsReport::default().record, report.record, "what is in force nowhere");
     }
 
@@ -110,7 +132,8 @@ mod tests {
     fn a_name_that_cannot_be_read_is_no_knowledge() {
         let names = || BTreeSet::from(["nonsense".to_owned()]);
         let none = BTreeSet::new;
-        let known = |may_show| ReportedHolding::Known { trusts: none(), may_trust: none(), may_show, connected_with: none() };
+        let known =
+            |may_show| ReportedHolding::Known { trusts: none(), may_trust: none(), may_show, connected_with: none() };
         assert_eq!(Holding::from(&known(names())), Holding::Unknown);
         assert_eq!(Holding::from(&known(none())), Holding::settled(BTreeSet::new(), BTreeSet::new()));
     }

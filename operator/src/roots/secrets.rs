@@ -7,7 +7,7 @@ use osm_api::k8s_openapi::ByteString;
 use osm_api::{MeshRootCertificateReason as Reason, SecretKeyReference};
 use osm_issuer::tresor::{self, AuthorityKey, AuthorityMaterial};
 use osm_issuer::{Blame, Credential, PrivateKeyPem};
-use osm_kubernetes::{Created, Leadership, Target, Writer};
+use osm_kubernetes::{Created, Leadership, RequestError, Target, Writer};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -20,13 +20,21 @@ const CERTIFICATE_KEY: &str = "ca.crt";
 /// Key of a Secret with the private key of an authority.
 const PRIVATE_KEY_KEY: &str = "private.key";
 
+/// What is done about an authority that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It is made.
+    Make,
+    /// It is a problem: certificates of the former one may be in use, and another must not take its place unseen.
+    Report,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) enum Secrets {
     /// Without a cluster: the Secret `name` in `namespace` is the folder `<namespace>/<name>` here, with a file for each key.
     Folder(PathBuf),
     /// An API server.
-    #[allow(dead_code, reason = "made by the control plane of a cluster, once it keeps roots")]
     Cluster {
         /// Reads, and makes what is missing.
         writer: Writer,
@@ -56,24 +64,37 @@ impl Secrets {
         }
     }
 
-    /// The authority in a Secret; it is made if there is no Secret.
+    /// Whether a Secret is there.
+    pub(super) async fn exists(&self, field: &str, namespace: &str, name: &str) -> Result<bool, RootProblem> {
+        Ok(self.read(field, namespace, name).await?.is_some())
+    }
+
+    /// The authority in a Secret; `missing` says what is done if there is no Secret.
     pub(super) async fn authority(
         &self,
         field: &str,
         namespace: &str,
         name: &str,
+        missing: Missing,
         now: OffsetDateTime,
     ) -> Result<AuthorityMaterial, RootProblem> {
         if let Self::Folder(root) = self {
             let folder = folder_of(root, field, namespace, name)?;
-            let made = tokio::task::spawn_blocking(move || tresor::load_or_create(&folder, now)).await;
-            return match made {
-                Ok(material) => material.map_err(|error| RootProblem::of_issuer(field, &error)),
-                Err(error) => Err(RootProblem::local(field, &error.to_string())),
-            };
+            return authority_in_folder(field, folder, missing, now).await;
         }
         let Some(mut keys) = self.read(field, namespace, name).await? else {
-            return self.make_authority(field, namespace, name, now).await;
+            return match missing {
+                Missing::Make => self.make_authority(field, namespace, name, now).await,
+                Missing::Report => {
+                    let message = format!("Secret {namespace}/{name}, whose certificates are in use, is gone");
+                    Err(RootProblem::new(
+                        Reason::SecretNotFound,
+                        field,
+                        message,
+                        "restore it, or rotate to another root",
+                    ))
+                }
+            };
         };
         let mut text = |key: &str| {
             let message = |what: &str| format!("key {key:?} of Secret {namespace}/{name} {what}");
@@ -153,8 +174,7 @@ impl Secrets {
             }
             Self::Cluster { writer, .. } => {
                 let found = writer.get(&Target::secret(namespace, name)).await;
-                let found = found
-                    .map_err(|error| RootProblem::local(field, &format!("read Secret {namespace}/{name}: {error}")))?;
+                let found = found.map_err(|error| unreadable(field, namespace, name, &error))?;
                 let Some(found) = found else { return Ok(None) };
                 // The error of the decoder could quote the value.
                 let secret: osm_api::k8s_openapi::api::core::v1::Secret = serde_json::from_value(found)
@@ -163,6 +183,33 @@ impl Secrets {
             }
         }
     }
+}
+
+fn unreadable(field: &str, namespace: &str, name: &str, error: &RequestError) -> RootProblem {
+    let message = format!("Secret {namespace}/{name} cannot be read: {error}");
+    match error {
+        RequestError::Forbidden(_) => {
+            let remedy = "keep the Secret in the control plane's namespace, and add its name to osm.rootSecretNames of the chart";
+            RootProblem::new(Reason::SecretNotFound, field, message, remedy)
+        }
+        _ => RootProblem::local(field, &message),
+    }
+}
+
+/// The authority in a folder; `missing` says what is done if it is not there.
+pub(super) async fn authority_in_folder(
+    field: &str,
+    folder: PathBuf,
+    missing: Missing,
+    now: OffsetDateTime,
+) -> Result<AuthorityMaterial, RootProblem> {
+    if missing == Missing::Report && !folder.join(CERTIFICATE_KEY).exists() {
+        let message = format!("the authority in {}, whose certificates are in use, is gone", folder.display());
+        return Err(RootProblem::new(Reason::SecretNotFound, field, message, "restore it, or rotate to another root"));
+    }
+    let opened = tokio::task::spawn_blocking(move || tresor::load_or_create(&folder, now)).await;
+    let opened = opened.map_err(|error| RootProblem::local(field, &error.to_string()))?;
+    opened.map_err(|error| RootProblem::of_issuer(field, &error))
 }
 
 /// Names come from manifests: none may lead out of the folder.

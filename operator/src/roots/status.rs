@@ -19,6 +19,8 @@ const MAX_WAITS: usize = 5;
 /// What is known of one MeshRootCertificate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RootStatus {
+    /// The generation of the object that it is about.
+    pub generation: i64,
     /// What is wrong with it, beyond what its text says.
     pub findings: Vec<Finding>,
     /// `Programmed`.
@@ -33,23 +35,12 @@ pub struct RootStatus {
 
 impl RootStatus {
     /// Of an object that takes no part.
-    pub(super) fn without_effect(findings: Vec<Finding>) -> Self {
+    pub(super) fn without_effect(generation: i64, findings: Vec<Finding>) -> Self {
         let message = "The object has no effect; the other conditions say why.";
         let programmed =
             DesiredCondition::new(ConditionType::Programmed, ConditionStatus::False, Reason::NotInUse, message);
-        Self { findings, programmed, targeted: 0, acknowledged: 0, fields: Map::new() }
+        Self { generation, findings, programmed, targeted: 0, acknowledged: 0, fields: Map::new() }
     }
-}
-
-/// A step of a rotation, for an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RootEvent {
-    /// The root it is about.
-    pub object: ObjectRef,
-    /// One word.
-    pub reason: &'static str,
-    /// A sentence.
-    pub message: String,
 }
 
 /// News from the [`Keeper`](super::Keeper).
@@ -57,8 +48,6 @@ pub(crate) struct RootEvent {
 pub(crate) struct RootsNews {
     /// What differs; `None` for objects that are gone.
     pub statuses: Vec<(ObjectRef, Option<RootStatus>)>,
-    /// Steps that were taken.
-    pub events: Vec<RootEvent>,
 }
 
 /// What a status is made from beside the plan's report.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::issuers::BuiltIn;
 use super::keeper::{Keeper, KeeperInputs, RootObjects};
-use super::{Factory, RecordFile, RootStatus, RootsNews, Timing};
+use super::{Factory, RecordFile, RecordStore, RootStatus, RootsNews, Surroundings, Timing};
 use crate::identity;
 use crate::mesh::xds_server;
 use crate::proxies::ProxyPolicy;
@@ -50,16 +50,18 @@ impl Drop for Running {
 async fn run(state: &Path, objects: RootObjects) -> Running {
     let trust_domain = TrustDomain::new("cluster.local").unwrap();
     let control_plane = identity::control_plane_identity(&trust_domain, NAMESPACE).unwrap();
-    let inputs = KeeperInputs {
+    let mut inputs = KeeperInputs {
         namespace: NAMESPACE.to_owned(),
         trust_domain: trust_domain.to_string(),
         factory: Factory::in_folder(state, control_plane.clone()),
         built_in: BuiltIn::in_folder(NAMESPACE, state),
-        record: RecordFile::in_folder(state),
-        timing: Timing { proxy_grace: Duration::ZERO, trust_bundle_delay: Duration::ZERO },
+        record: RecordStore::File(RecordFile::in_folder(state)),
+        surroundings: Surroundings::Alone,
+        timing: Timing { proxy_grace: Duration::ZERO, trust_bundle_delay: Duration::ZERO, ..Timing::STANDALONE },
         clock: Clock::system(),
     };
-    let keeper = Keeper::open(inputs, objects.clone()).await.unwrap();
+    let in_force = inputs.take_up(&objects).await.unwrap().expect("a process alone decides");
+    let keeper = Keeper::new(inputs, in_force).unwrap();
     let (store, deliveries) = (Arc::clone(keeper.store()), Arc::clone(keeper.deliveries()));
     let (opened, pages) = (store.trust_bundle().await.unwrap(), Box::new(keeper.pages()));
     let cache = Cache::new();

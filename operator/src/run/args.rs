@@ -9,6 +9,7 @@ use osm_kubernetes::{LeaseTiming, WebhookConfiguration};
 
 use crate::cli::MeshArgs;
 use crate::logging::LogFormat;
+use crate::roots::Timing;
 use crate::webhooks::WebhookArgs;
 
 /// Shown below the options.
@@ -75,6 +76,12 @@ pub(crate) struct RunArgs {
     /// Seconds that proxies have to come back after a start, or after a replica came or went, before their number counts as changed
     #[arg(long, default_value_t = 5)]
     settling_seconds: u64,
+    /// Seconds after which a ConfigMap that was written is in the volumes of all pods: how long a change of roots waits for that
+    #[arg(long, default_value_t = 120)]
+    trust_bundle_delay_seconds: u64,
+    /// Seconds for which a change of roots waits for a proxy that was connected to come back
+    #[arg(long, default_value_t = 60)]
+    proxy_grace_seconds: u64,
     /// Where traces of the control plane's own work are sent, by OTLP over gRPC
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -120,6 +127,15 @@ impl RunArgs {
     /// How long counts may be off after replicas came or went.
     pub(crate) fn settling(&self) -> Duration {
         Duration::from_secs(self.settling_seconds)
+    }
+
+    /// How long a change of roots waits for what nothing tells.
+    pub(crate) fn roots_timing(&self) -> Timing {
+        Timing {
+            proxy_grace: Duration::from_secs(self.proxy_grace_seconds),
+            trust_bundle_delay: Duration::from_secs(self.trust_bundle_delay_seconds),
+            ..Timing::CLUSTER
+        }
     }
 
     /// Over how long proxies are sent away.
