@@ -120,7 +120,8 @@ fn control_plane_namespace(names: &RuleNames) -> Vec<PolicyRule> {
         // Made once, when there is none.
         rule(mesh_config.group(), &[mesh_config.plural()], &["create"]),
         rule("", &["configmaps"], &["get"]).named(&names.read_config_maps),
-        rule("", &["configmaps"], &["get", "create", "patch"]).named(&names.own_config_maps),
+        // Which roots are in force: one replica writes it, and all follow.
+        rule("", &["configmaps"], &["get", "list", "watch", "create", "patch"]).named(&names.own_config_maps),
         rule("", &["secrets"], &["get"]).named(&names.read_secrets),
         // To create is not limited by names, which the API server does not know yet when it decides. What is there is never
         // changed.

@@ -23,7 +23,8 @@ Examples:
   osm-operator certificate rotate
   osm-operator certificate rotate --to new-root
 
-Without --admin the control plane of a cluster is asked, through a forwarded port.
+Without --admin the control plane of a cluster is asked, through forwarded ports: about roots the replica that holds the Lease,
+about certificates all.
 
 Exit codes: 0 done, 1 a rotation waits or a certificate could not be renewed, 2 could not be done.";
 
@@ -77,11 +78,11 @@ enum CertificateCommand {
 pub(crate) async fn run(args: CertificateArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         CertificateCommand::List { format } => {
-            let page = args.endpoint.open().await?.get("/debug/certificates").await?;
+            let page = everywhere(&args.endpoint).await?;
             Ok(crate::print(&format.text(&page, certificates)?, ExitCode::SUCCESS))
         }
         CertificateCommand::Inspect { identity, format } => {
-            let page = args.endpoint.open().await?.get("/debug/certificates").await?;
+            let page = everywhere(&args.endpoint).await?;
             let found = matching(&page, &identity);
             if found.is_empty() {
                 bail!("no certificate of {identity:?}; see `osm-operator certificate list`");
@@ -89,7 +90,7 @@ pub(crate) async fn run(args: CertificateArgs) -> anyhow::Result<ExitCode> {
             let found = Value::Array(found);
             Ok(crate::print(&format.text(&found, details)?, ExitCode::SUCCESS))
         }
-        CertificateCommand::Rotate { to: None, .. } => renew(&args.endpoint.open().await?).await,
+        CertificateCommand::Rotate { to: None, .. } => renew(&args.endpoint.open_all().await?).await,
         CertificateCommand::Rotate { to: Some(to), timeout } => {
             rotate::rotate(&args.endpoint, &to, Duration::from_secs(timeout)).await
         }
@@ -102,9 +103,29 @@ pub(crate) async fn run(args: CertificateArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn renew(endpoint: &Endpoint) -> anyhow::Result<ExitCode> {
-    let answer = endpoint.post("/certificates/rotate").await?;
-    let (renewed, failed) = (&answer["renewed"], answer["failed"].as_u64().unwrap_or_default());
+/// The certificates of all replicas: each has its own for every workload that it serves.
+async fn everywhere(endpoint: &EndpointArgs) -> anyhow::Result<Value> {
+    let mut all = Vec::new();
+    for endpoint in endpoint.open_all().await? {
+        let page = endpoint.get("/debug/certificates").await?;
+        for mut one in page.as_array().cloned().unwrap_or_default() {
+            if let Some(replica) = endpoint.replica() {
+                one["replica"] = replica.into();
+            }
+            all.push(one);
+        }
+    }
+    all.sort_by_key(|one| text(&one["identity"]));
+    Ok(Value::Array(all))
+}
+
+async fn renew(endpoints: &[Endpoint]) -> anyhow::Result<ExitCode> {
+    let (mut renewed, mut failed) = (0, 0);
+    for endpoint in endpoints {
+        let answer = endpoint.post("/certificates/rotate").await?;
+        renewed += answer["renewed"].as_u64().unwrap_or_default();
+        failed += answer["failed"].as_u64().unwrap_or_default();
+    }
     let text = format!("{renewed} certificates are renewed, {failed} could not be.\n");
     Ok(crate::print(&text, if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }))
 }
@@ -140,9 +161,10 @@ fn certificates(page: &Value) -> String {
     let rows = page.as_array().into_iter().flatten().map(|one| {
         let leaf = &one["leaf"];
         let problem = one["failure"]["reason"].as_str().unwrap_or_default().to_owned();
-        [text(&one["identity"]), text(&leaf["root"]), text(&leaf["notAfter"]), text(&leaf["renewAt"]), problem]
+        let replica = text(&one["replica"]);
+        [text(&one["identity"]), text(&leaf["root"]), text(&leaf["notAfter"]), text(&leaf["renewAt"]), replica, problem]
     });
-    columns(["IDENTITY", "ROOT", "EXPIRES", "RENEWAL", "PROBLEM"], rows)
+    columns(["IDENTITY", "ROOT", "EXPIRES", "RENEWAL", "REPLICA", "PROBLEM"], rows)
 }
 
 /// The certificates whose identity is a workload's, or contains a text.
@@ -173,6 +195,7 @@ fn details(found: &Value) -> String {
             ("Issued", text(&leaf["issuedAt"])),
             ("Expires", text(&leaf["notAfter"])),
             ("Renewal", text(&leaf["renewAt"])),
+            ("Replica", text(&one["replica"])),
         ];
         if !one["failure"].is_null() {
             lines.push(("Problem", text(&one["failure"]["message"])));

@@ -16,8 +16,7 @@ use serde_json::{Value, json};
 use crate::world::{CONTROL_PLANE, LIMIT, MESH_CONFIG_PATH, SHOP, World, snapshot_path, target};
 
 /// Rights that no test of an API server without nodes can show in use, each with the reason why they are granted.
-const UNUSED_FOR_A_REASON: [Exception; 1] =
-    [("configmaps osm-rotation", "what is in force of a change of roots is written down there")];
+const UNUSED_FOR_A_REASON: [Exception; 0] = [];
 
 /// An object of each kind that `SHOP` has none of, and a namespace that leaves the mesh.
 const MORE: &str = r#"

@@ -9,6 +9,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use kube::Client;
 use kube::api::{Api, ListParams};
+use osm_api::k8s_openapi::api::coordination::v1::Lease;
 use osm_api::k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +21,8 @@ use super::super::cluster::ClusterArgs;
 const ADMIN_PORT: u16 = 9091;
 /// Labels of those pods.
 const PODS: &str = "app=osm-controller";
+/// The Lease that one of them holds.
+const LEASE: &str = "osm-controller";
 
 /// Which control plane.
 #[derive(Debug, clap::Args)]
@@ -38,23 +41,49 @@ pub(super) enum Endpoint {
 }
 
 impl EndpointArgs {
-    /// Finds it; in a cluster a pod that is ready.
+    /// Finds it; in a cluster the pod that holds the Lease, which knows of all others.
     pub(super) async fn open(&self) -> anyhow::Result<Endpoint> {
+        if let Some(address) = self.admin {
+            return Ok(Endpoint::Address(address));
+        }
+        let (client, namespace) = (self.cluster.client().await?, &self.cluster.osm_namespace);
+        let pods = Endpoint::of_cluster(&client, namespace).await?;
+        let leases: Api<Lease> = Api::namespaced(client, namespace);
+        let lease = leases.get_opt(LEASE).await.with_context(|| format!("read Lease {namespace}/{LEASE}"))?;
+        let holder = lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default();
+        let holds = |endpoint: &Endpoint| {
+            endpoint.replica().is_some_and(|pod| holder.split_once('_').is_some_and(|(holder, _)| holder == pod))
+        };
+        pods.into_iter().find(holds).with_context(|| {
+            format!("no pod of the control plane that is ready in {namespace} holds the Lease {LEASE}; try again in a moment")
+        })
+    }
+
+    /// Finds those of all replicas that are ready.
+    pub(super) async fn open_all(&self) -> anyhow::Result<Vec<Endpoint>> {
         match self.admin {
-            Some(address) => Ok(Endpoint::Address(address)),
+            Some(address) => Ok(vec![Endpoint::Address(address)]),
             None => Endpoint::of_cluster(&self.cluster.client().await?, &self.cluster.osm_namespace).await,
         }
     }
 }
 
 impl Endpoint {
-    async fn of_cluster(client: &Client, namespace: &str) -> anyhow::Result<Self> {
+    async fn of_cluster(client: &Client, namespace: &str) -> anyhow::Result<Vec<Self>> {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let found = pods.list(&ListParams::default().labels(PODS)).await.context("list pods of the control plane")?;
-        let ready = found.items.into_iter().find(is_ready).and_then(|pod| pod.metadata.name);
-        let name =
-            ready.with_context(|| format!("no pod of the control plane is ready in {namespace} (--osm-namespace)"))?;
-        Ok(Self::Pod { pods, name })
+        let ready = found.items.into_iter().filter(is_ready).filter_map(|pod| pod.metadata.name);
+        let all: Vec<Self> = ready.map(|name| Self::Pod { pods: pods.clone(), name }).collect();
+        anyhow::ensure!(!all.is_empty(), "no pod of the control plane is ready in {namespace} (--osm-namespace)");
+        Ok(all)
+    }
+
+    /// The pod; none without a cluster.
+    pub(super) fn replica(&self) -> Option<&str> {
+        match self {
+            Self::Address(_) => None,
+            Self::Pod { name, .. } => Some(name),
+        }
     }
 
     /// A page.
