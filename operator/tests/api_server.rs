@@ -21,6 +21,8 @@ mod pod_security;
 mod replicas;
 #[path = "api_server/rights.rs"]
 mod rights;
+#[path = "api_server/roots.rs"]
+mod roots;
 #[path = "api_server/sources.rs"]
 mod sources;
 #[path = "api_server/status.rs"]

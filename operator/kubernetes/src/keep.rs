@@ -140,12 +140,13 @@ fn labels(kind: Kind) -> Option<fn(&str) -> bool> {
 
 fn annotations(kind: Kind) -> fn(&str) -> bool {
     match kind {
-        Kind::Namespace | Kind::Pod => |name| name == INITIAL_EVENTS_END || name.starts_with(MESH_PREFIX),
+        Kind::Namespace | Kind::Pod | Kind::MeshRootCertificate => {
+            |name| name == INITIAL_EVENTS_END || name.starts_with(MESH_PREFIX)
+        }
         Kind::Service
         | Kind::EndpointSlice
         | Kind::ServiceAccount
         | Kind::MeshConfig
-        | Kind::MeshRootCertificate
         | Kind::TrafficTarget
         | Kind::HttpRouteGroup
         | Kind::TcpRoute

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::world::{CONTROL_PLANE, LIMIT, Operator, SHOP, World, target, target_path};
 
 /// Makes the pod of a replica, so that the others find it.
-async fn announce(world: &World, name: &str, operator: &Operator) -> Result<()> {
+pub(crate) async fn announce(world: &World, name: &str, operator: &Operator) -> Result<()> {
     let pod = format!("osm-controller-{name}");
     world
         .apply(
@@ -29,7 +29,7 @@ async fn announce(world: &World, name: &str, operator: &Operator) -> Result<()> 
 }
 
 /// The replica that holds the Lease.
-async fn holder(world: &World) -> Result<String> {
+pub(crate) async fn holder(world: &World) -> Result<String> {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{CONTROL_PLANE}/leases/osm-controller");
     eventually("a replica holds the Lease", LIMIT, || async {
         let lease = world.get(&path).await?;

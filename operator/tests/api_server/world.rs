@@ -152,10 +152,10 @@ impl World {
         Operator::start(self.folder.path(), name, &arguments).await
     }
 
-    /// The certificate authority of the mesh, as the control plane made it.
-    pub(crate) async fn authority(&self) -> Result<osm_issuer::CertificateStore> {
+    /// The certificate authority in a Secret of the control plane's namespace.
+    async fn authority_in(&self, secret: &str) -> Result<osm_issuer::CertificateStore> {
         use base64::Engine;
-        let secret = self.get(&format!("/api/v1/namespaces/{CONTROL_PLANE}/secrets/osm-ca-bundle")).await?;
+        let secret = self.get(&format!("/api/v1/namespaces/{CONTROL_PLANE}/secrets/{secret}")).await?;
         let text = |key: &str| -> Result<String> {
             let encoded = secret["data"][key].as_str().context("the Secret has the key")?;
             Ok(String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded)?)?)
@@ -170,26 +170,40 @@ impl World {
         Ok(osm_issuer::CertificateStore::new(issuers, osm_issuer::StoreConfig::default(), clock))
     }
 
-    /// A proxy of a pod, which connects to the first of `operators` that takes it, and comes back when its stream ends.
-    pub(crate) async fn proxy(&self, pod: &str, account: &str, operators: &[SocketAddr]) -> Result<Proxy> {
+    /// Who the proxy of a pod is: as whom its certificates name it.
+    async fn identity(&self, pod: &str, account: &str) -> Result<osm_issuer::ProxyIdentity> {
         let object = self.get(&format!("/api/v1/namespaces/shop/pods/{pod}")).await?;
         let uid = object["metadata"]["uid"].as_str().context("the pod has a uid")?;
         let trust_domain = osm_issuer::TrustDomain::new("cluster.local")?;
         let workload = osm_issuer::WorkloadIdentity::new(trust_domain, "shop", account)?;
-        let identity = osm_issuer::ProxyIdentity::new(workload, format!("{pod}.{uid}").as_str())?;
-        let node = identity.node().to_owned();
-        let store = self.authority().await?;
+        Ok(osm_issuer::ProxyIdentity::new(workload, format!("{pod}.{uid}").as_str())?)
+    }
+
+    /// What the proxy of a pod connects with, by the authority in a Secret.
+    pub(crate) async fn credentials(
+        &self,
+        secret: &str,
+        pod: &str,
+        account: &str,
+    ) -> Result<osm_xds_test_support::Tls> {
+        let store = self.authority_in(secret).await?;
+        let identity = self.identity(pod, account).await?;
         let leaf = store.certificate(&osm_issuer::PeerIdentity::Proxy(identity)).await?;
-        let roots = store.trust_bundle().await?;
-        let tls = osm_xds_test_support::Tls {
+        Ok(osm_xds_test_support::Tls {
             identity: Some(osm_xds_test_support::Identity {
                 certificate: leaf.material().certificate_chain_pem().to_owned(),
                 key: leaf.material().expose_private_key_pem().to_owned(),
                 der: leaf.material().certificate_chain()[0].to_vec(),
             }),
-            authority: roots.pem(),
+            authority: store.trust_bundle().await?.pem(),
             server_name: "ads.cluster.local".to_owned(),
-        };
+        })
+    }
+
+    /// A proxy of a pod, which connects to the first of `operators` that takes it, and comes back when its stream ends.
+    pub(crate) async fn proxy(&self, pod: &str, account: &str, operators: &[SocketAddr]) -> Result<Proxy> {
+        let node = self.identity(pod, account).await?.node().to_owned();
+        let tls = self.credentials("osm-ca-bundle", pod, account).await?;
         Ok(Proxy::connect(node, tls, operators.to_vec()))
     }
 }
@@ -266,11 +280,25 @@ impl Operator {
         Ok(self.process.kill().await?)
     }
 
-    /// As a rollout does; the process must end well.
-    pub(crate) async fn stop(mut self) -> Result<()> {
+    /// Stops it where it is: its connections stay, and nothing is answered.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::STOP)
+    }
+
+    /// Lets it go on after [`Operator::pause`].
+    pub(crate) fn go_on(&self) -> Result<()> {
+        self.signal(rustix::process::Signal::CONT)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
         let pid = self.process.id().context("it runs")?;
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// As a rollout does; the process must end well.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.signal(rustix::process::Signal::TERM)?;
         let status = tokio::time::timeout(LIMIT, self.process.wait()).await.context("it ends in time")??;
         ensure!(status.success(), "it ended with {status}; it said:\n{}", self.log());
         Ok(())
@@ -295,6 +323,7 @@ pub(crate) struct ProxyState {
 /// A proxy that acknowledges everything.
 pub(crate) struct Proxy {
     state: Arc<Mutex<ProxyState>>,
+    tls: Arc<Mutex<osm_xds_test_support::Tls>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -307,20 +336,27 @@ impl Drop for Proxy {
 impl Proxy {
     fn connect(node: String, tls: osm_xds_test_support::Tls, operators: Vec<SocketAddr>) -> Self {
         let state = Arc::new(Mutex::new(ProxyState::default()));
+        let tls = Arc::new(Mutex::new(tls));
         let task = tokio::spawn({
-            let state = Arc::clone(&state);
+            let (state, tls) = (Arc::clone(&state), Arc::clone(&tls));
             async move {
                 // As Envoy's own, which a real bootstrap sets so.
                 let mut pause = tokio::time::interval(Duration::from_millis(100));
                 pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 for operator in operators.iter().cycle() {
                     pause.tick().await;
+                    let tls = tls.lock().unwrap().clone();
                     let ended = stream(&node, &tls, *operator, &state).await;
                     state.lock().unwrap().last_end = format!("{ended:?}");
                 }
             }
         });
-        Self { state, task }
+        Self { state, tls, task }
+    }
+
+    /// Connects with these from the next time on.
+    pub(crate) fn renew(&self, tls: osm_xds_test_support::Tls) {
+        *self.tls.lock().unwrap() = tls;
     }
 
     pub(crate) fn look<T>(&self, look: impl FnOnce(&ProxyState) -> T) -> T {
