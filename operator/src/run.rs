@@ -470,7 +470,7 @@ impl Start {
         let reviewer =
             TokenReviewer::new(self.client.clone(), ReviewOptions::new(osm_bootstrap::names::TOKEN_AUDIENCE));
         let settings = IdentityEndpointSettings { server: self.xds_settings(), ..IdentityEndpointSettings::default() };
-        Ok(IdentityEndpoint::new(Arc::new(reviewer), Arc::clone(store), control_plane.clone(), settings).await?)
+        IdentityEndpoint::new(Arc::new(reviewer), Arc::clone(store), control_plane.clone(), settings).await
     }
 
     /// Ends well when the process was asked to end and proxies have gone.

@@ -80,7 +80,7 @@ fn condition(reason: &str) -> Value {
     })
 }
 
-fn split(status: Value) -> String {
+fn split(status: &Value) -> String {
     json!({
         "apiVersion": "split.smi-spec.io/v1alpha2", "kind": "TrafficSplit",
         "metadata": { "namespace": "bookstore", "name": "split" },
@@ -95,14 +95,14 @@ async fn spec_and_status_are_written_apart_and_applied_twice_nothing_changes() -
     let server = server().await?;
     let kubectl = server.kubectl();
     let named = ["--namespace=bookstore", "trafficsplit/split"];
-    kubectl.apply(&split(json!({ "conditions": [condition("Programmed")] }))).await?;
+    kubectl.apply(&split(&json!({ "conditions": [condition("Programmed")] }))).await?;
     ensure!(read(kubectl, &named).await?["status"]["conditions"].is_null(), "the status of a manifest is not taken");
     let status = json!({ "spec": { "service": "other" }, "status": { "conditions": [condition("Programmed")] } });
     let patch = ["patch", named[0], named[1], "--subresource=status", "--type=merge", "--patch"];
     kubectl.output(&[&patch[..], &[&status.to_string()]].concat()).await?;
     let written = read(kubectl, &named).await?;
     ensure!(written["spec"]["service"] == "store", "the spec of a status is not taken: {written}");
-    kubectl.apply(&split(json!({}))).await?;
+    kubectl.apply(&split(&json!({}))).await?;
     let again = read(kubectl, &named).await?;
     ensure!(
         again["metadata"]["generation"] == 1
@@ -150,7 +150,7 @@ fn table(text: &str) -> Vec<Vec<&str>> {
 async fn tables_show_readiness_first_and_all_kinds_together() -> Result<()> {
     let server = server().await?;
     let kubectl = server.kubectl();
-    kubectl.apply(&split(json!({}))).await?;
+    kubectl.apply(&split(&json!({}))).await?;
     let status = json!({ "status": {
         "conditions": [condition("Programmed")], "propagation": { "targeted": 2, "acknowledged": 2, "refused": 0, "acked": "2/2" },
     } });

@@ -19,6 +19,8 @@ mod helm;
 mod probes;
 #[path = "cluster/rights.rs"]
 mod rights;
+#[path = "cluster/roots.rs"]
+mod roots;
 #[path = "cluster/secrets.rs"]
 mod secrets;
 #[path = "cluster/settings.rs"]
@@ -85,6 +87,7 @@ async fn a_mesh_in_a_cluster() -> Result<()> {
     scene!(scenes, "the control plane is killed 20 times", disturbances::control_plane_killed(world));
     scene!(scenes, "the leader is evicted", eviction::of_the_leader(world));
     scene!(scenes, "the control plane follows its settings", settings::followed_live(world));
+    scene!(scenes, "the root is replaced", roots::replaced(world));
     scene!(scenes, "the API server is away for a minute", disturbances::api_server_away(world));
     scene!(scenes, "IPv6", workloads::ipv6(world));
     // Neither has to do with the other, and both wait for pods most of the time.

@@ -157,6 +157,8 @@ conf_dir = "{networks}"
             "podLogsDir": self.path("pods"),
             "volumePluginDir": self.path("volume-plugins"),
             "serializeImagePulls": false,
+            // How late volumes follow ConfigMaps.
+            "syncFrequency": "10s",
             "registryPullQPS": 0,
             "maxPods": 200,
             // The machine's disk is not the cluster's to clean up.

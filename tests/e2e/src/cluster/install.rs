@@ -54,6 +54,9 @@ impl Helm {
             format!("osm.image.registry={registry}"),
             format!("osm.image.tag={tag}"),
             format!("osm.sidecarImage={}", images.envoy.reference()),
+            // For a change of roots; this cluster's kubelet looks for new ConfigMaps often.
+            "osm.rootSecretNames={next-root}".to_owned(),
+            "osm.trustBundleDelaySeconds=20".to_owned(),
         ];
         let settings = settings.iter().map(String::as_str).chain(values.iter().copied());
         let settings: Vec<&str> = settings.flat_map(|value| ["--set", value]).collect();

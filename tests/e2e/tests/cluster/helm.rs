@@ -90,7 +90,17 @@ async fn inventory(world: &ClusterWorld) -> Result<BTreeSet<String>> {
     Ok(left)
 }
 
-/// As the chart's notes say it: the MeshConfig, the authority, and what pods of the mesh still need. CRDs have names without `osm`.
+/// As the chart's notes say it: the MeshConfig, roots and what is in force of them, and what pods of the mesh still need. CRDs have
+/// names without `osm`.
 fn promised() -> BTreeSet<String> {
-    ["MeshConfig osm-mesh-config", "Secret osm-ca-bundle", "Lease osm-controller"].map(ToOwned::to_owned).into()
+    let promised = [
+        "MeshConfig osm-mesh-config",
+        "MeshRootCertificate osm-mesh-root-certificate",
+        "MeshRootCertificate next",
+        "Secret osm-ca-bundle",
+        "Secret next-root",
+        "ConfigMap osm-rotation",
+        "Lease osm-controller",
+    ];
+    promised.map(ToOwned::to_owned).into()
 }

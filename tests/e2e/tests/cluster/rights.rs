@@ -6,7 +6,7 @@ use osm_e2e::ClusterWorld;
 
 /// Rights that this run may give no reason to use, each with the reason why they are granted. A control plane beside an API server
 /// without nodes is made to use them (`every_right_is_used_and_no_other_is_asked_for`).
-const UNUSED_FOR_A_REASON: [Exception; 12] = [
+const UNUSED_FOR_A_REASON: [Exception; 10] = [
     ("list ", "this API server streams lists; where one does not, they are read by pages"),
     ("get meshrootcertificates", "read when somebody else was quicker to write"),
     ("get traffictargets", "read when somebody else was quicker to write"),
@@ -14,8 +14,6 @@ const UNUSED_FOR_A_REASON: [Exception; 12] = [
     ("get tcproutes", "read when somebody else was quicker to write"),
     ("get trafficsplits", "read when somebody else was quicker to write"),
     ("get proxysnapshots", "read when somebody else was quicker to write"),
-    ("patch meshrootcertificates/status", "only with roots of the user's own"),
-    ("configmaps osm-rotation", "only with roots of the user's own"),
     ("delete proxysnapshots", "only when a workload goes for good"),
     ("delete configmaps osm-trust-bundle", "only when a namespace leaves the mesh"),
     ("patch events", "only for events that repeat"),

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use osm_e2e::ClusterWorld;
+use serde_json::Value;
 
 /// Logs of the control plane and of what it injects, all objects of the mesh, events, ConfigMaps and pods; Secrets but the
-/// authority's do not exist at all.
+/// authorities' do not exist at all.
 pub(crate) async fn nowhere(world: &ClusterWorld) -> Result<()> {
     let kinds = "meshconfigs,meshrootcertificates,traffictargets,httproutegroups,tcproutes,trafficsplits,proxysnapshots,events,\
                  configmaps,pods,validatingwebhookconfigurations,mutatingwebhookconfigurations,leases";
@@ -24,7 +25,8 @@ pub(crate) async fn nowhere(world: &ClusterWorld) -> Result<()> {
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|secret| secret["type"] != "helm.sh/release.v1" && secret["metadata"]["name"] != "osm-ca-bundle")
+        .filter(|secret| secret["type"] != "helm.sh/release.v1")
+        .filter(|secret| !["osm-ca-bundle", "next-root"].map(Value::from).contains(&secret["metadata"]["name"]))
         .map(|secret| &secret["metadata"]["name"])
         .collect();
     ensure!(others.is_empty(), "Secrets that nobody asked for: {others:?}");
