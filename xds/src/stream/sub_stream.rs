@@ -363,11 +363,14 @@ impl SubStream {
                     Step::Send(new)
                 }
             }
+            // It takes the place of one that is gone, which routes may still name: that is a removal in other words.
             (Held::Resource(_) | Held::Claimed(_) | Held::Something, Desired::StandIn(new)) => {
                 if held.is(Some(&new)) {
                     Step::Keep
-                } else {
+                } else if removals.allows(&self.type_url, name, held) {
                     Step::Send(new)
+                } else {
+                    Step::Wait
                 }
             }
             (Held::Resource(_) | Held::Claimed(_) | Held::Something, Desired::Absent) => {

@@ -1,7 +1,7 @@
 //! Make-before-break.
 
 use super::fixture::*;
-use crate::policy::{Event, Variant};
+use crate::policy::{Event, UnknownName, Variant};
 use crate::settings::StreamSettings;
 use crate::type_url::TypeUrl::{
     Cluster, ClusterLoadAssignment, Listener, RouteConfiguration, ScopedRouteConfiguration, Secret,
@@ -152,6 +152,35 @@ fn a_cluster_is_removed_only_when_no_route_needs_it() {
     let answers = fixture.drain();
     assert_eq!(types(&answers), ["RouteConfiguration", "Cluster"]);
     assert_eq!(answers[1].removed, ["a"]);
+}
+
+#[test]
+fn what_stands_in_for_a_cluster_comes_only_when_no_route_needs_the_cluster() {
+    let stand_in = cluster("a", 9);
+    let answer = {
+        let stand_in = stand_in.clone();
+        Box::new(move |_: &crate::TypeUrl, _: &str| UnknownName::Resource(stand_in.clone()))
+    };
+    let mut fixture = Fixture::with_unknown(Variant::Delta, Service::Aggregated, StreamSettings::default(), answer);
+    fixture.layer.insert(cluster("a", 0), Delivery::Named);
+    fixture.publish([routes("r", 0)]);
+    // Asked for by name, as a client does that finds the name in a request.
+    fixture.delta(&Cluster, &["a"], &[]);
+    fixture.delta(&RouteConfiguration, &["r"], &[]);
+    assert_eq!(types(&fixture.drain()), ["Cluster", "RouteConfiguration"]);
+    fixture.layer.remove(&Cluster, "a");
+    fixture.publish([routes("r", 1)]);
+    let answer = fixture.expect();
+    assert_eq!(answer.type_url, RouteConfiguration);
+    fixture.expect_silence();
+    fixture.ack(&answer);
+    let answer = fixture.expect();
+    assert_eq!(answer.resources, [("a".to_owned(), stand_in.version())]);
+    fixture.ack(&answer);
+    // The real one comes before the routes that need it.
+    fixture.layer.insert(cluster("a", 1), Delivery::Named);
+    fixture.publish([routes("r", 2)]);
+    assert_eq!(types(&fixture.drain()), ["Cluster", "RouteConfiguration"]);
 }
 
 #[test]
