@@ -282,6 +282,18 @@ impl Cluster {
         self.kubelet_knows_its_pods().await
     }
 
+    /// Kills the processes of a container at once, as a crash does; `id` is what its pod's status calls `containerID`. Gives how many
+    /// there were: none if it has ended.
+    ///
+    /// # Errors
+    /// `id` is none of containerd's, or a process may not be killed.
+    pub fn kill_container(&self, id: &str) -> Result<usize> {
+        let id = id.strip_prefix("containerd://").filter(|id| !id.is_empty());
+        let processes = cgroups::processes(id.context("the id of a container begins with containerd://")?)?;
+        processes.iter().try_for_each(|pid| holder::kill(*pid))?;
+        Ok(processes.len())
+    }
+
     fn lay_out(place: Place, options: &ClusterOptions, programs: Prepared) -> Result<Self> {
         let folder = place.folder();
         let addresses = network::addresses(place.index());

@@ -102,6 +102,14 @@ async fn a_cluster_runs_pods_services_and_names_and_leaves_nothing() -> Result<(
     let pod = get(&cluster, &["pod", "web"]).await?;
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
 
+    // A container that is killed is started again, in the same pod.
+    let container = pod["status"]["containerStatuses"][0]["containerID"].as_str().context("a container has an id")?;
+    assert!(cluster.kill_container(container)? > 0);
+    let restarted = ["--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "--timeout=120s", "pod/web"];
+    kubectl.output(&[&["wait"][..], &restarted].concat()).await?;
+    assert_eq!(cluster.kill_container(container)?, 0, "it has another id");
+    assert!(cluster.kill_container("web").is_err());
+
     let audit = std::fs::read_to_string(cluster.audit_log())?;
     let watched = audit.lines().any(|line| line.contains("system:node:node") && line.contains("\"watch\""));
     assert!(watched, "the kubelet's requests are audited");

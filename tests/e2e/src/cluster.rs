@@ -7,6 +7,7 @@ mod scene;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -88,7 +89,7 @@ pub struct ClusterWorld {
     /// Folder on the node that every application has its control socket in.
     control: PathBuf,
     /// Where the manifest of each file name was last applied from.
-    applied: BTreeMap<String, PathBuf>,
+    applied: Mutex<BTreeMap<String, PathBuf>>,
 }
 
 impl ClusterWorld {
@@ -107,7 +108,7 @@ impl ClusterWorld {
         // Applications run as users of their own.
         std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o777))?;
         let helm = Helm::new(&cluster).await?;
-        Ok(Self { cluster, images, helm, control, applied: BTreeMap::new() })
+        Ok(Self { cluster, images, helm, control, applied: Mutex::default() })
     }
 
     /// The cluster.

@@ -16,7 +16,7 @@ mod view;
 pub use flow::{Expectation, Flow, Judgement, judge};
 pub use namespaces::namespaces;
 pub use record::{FlowRecord, Record, StageRecord};
-pub use run::run;
+pub use run::{observe, run};
 pub use scene::Scene;
 pub use story::{OUTSIDER, Stage, story};
 pub use view::View;

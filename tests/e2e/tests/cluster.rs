@@ -15,6 +15,8 @@ mod disturbances;
 mod eviction;
 #[path = "cluster/helm.rs"]
 mod helm;
+#[path = "cluster/kills.rs"]
+mod kills;
 #[path = "cluster/probes.rs"]
 mod probes;
 #[path = "cluster/rights.rs"]
@@ -84,7 +86,7 @@ async fn a_mesh_in_a_cluster() -> Result<()> {
     ensure!(scenes.failures.is_empty(), "nothing to disturb: {:?}", scenes.failures);
     scene!(scenes, "a rolling update of a server", disturbances::rolling_update(world));
     scene!(scenes, "the kubelet is restarted", disturbances::kubelet_restarts(world));
-    scene!(scenes, "the control plane is killed 20 times", disturbances::control_plane_killed(world));
+    scene!(scenes, "the story, while the control plane is killed", kills::story_again(world, &samples));
     scene!(scenes, "the leader is evicted", eviction::of_the_leader(world));
     scene!(scenes, "the control plane follows its settings", settings::followed_live(world));
     scene!(scenes, "the root is replaced", roots::replaced(world));

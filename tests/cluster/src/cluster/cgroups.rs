@@ -57,6 +57,20 @@ pub(super) fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The processes of a container: the runtime names a control group after it.
+pub(super) fn processes(container: &str) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // Processes end while we look.
+        let Ok(groups) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { continue };
+        if groups.lines().any(|line| line.rsplit('/').next() == Some(container)) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
 fn remove_below(group: &Path) -> Result<()> {
     let entries = match fs::read_dir(group) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),

@@ -205,7 +205,8 @@ fn id_inside(pid: u32) -> Option<u32> {
     ids.next_back()?.parse().ok()
 }
 
-fn kill(pid: u32) -> Result<()> {
+/// Kills a process of the host's at once, unless it has ended.
+pub(super) fn kill(pid: u32) -> Result<()> {
     let id = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("a process id is positive")?;
     match rustix::process::kill_process(id, rustix::process::Signal::KILL) {
         Err(error) if error != rustix::io::Errno::SRCH => Err(error).with_context(|| format!("killing process {pid}")),

@@ -1,6 +1,7 @@
 //! The demo's story in a cluster.
 
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -75,22 +76,11 @@ impl ClusterWorld {
         Ok(())
     }
 
-    async fn delete_file(&mut self, name: &str) -> Result<()> {
-        let file =
-            self.applied.remove(name).with_context(|| format!("{name} is to be removed and was never applied"))?;
-        self.kubectl().output(&["delete", "--wait=false", "-f", &file.to_string_lossy()]).await.map(drop)
-    }
-}
-
-impl Scene for ClusterWorld {
-    type Applied = ClusterApplied;
-
-    async fn join_mesh(&mut self) -> Result<()> {
-        self.install(&[]).await?;
-        self.inject().await
-    }
-
-    async fn apply(&mut self, stage: &Path) -> Result<ClusterApplied> {
+    /// Changes the cluster's objects as a stage of the story says it. What fails in the middle can be done again.
+    ///
+    /// # Errors
+    /// A manifest cannot be read or is refused.
+    pub async fn apply_stage(&self, stage: &Path) -> Result<ClusterApplied> {
         let mut objects = Vec::new();
         let mut texts = Vec::new();
         for object in manifests::read(stage)? {
@@ -103,7 +93,7 @@ impl Scene for ClusterWorld {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "yaml") {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                self.applied.insert(name, path);
+                self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(name, path);
             }
         }
         if !texts.is_empty() {
@@ -116,6 +106,26 @@ impl Scene for ClusterWorld {
             }
         }
         Ok(ClusterApplied { at: Instant::now(), objects })
+    }
+
+    async fn delete_file(&self, name: &str) -> Result<()> {
+        let file = self.applied.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let file = file.with_context(|| format!("{name} is to be removed and was never applied"))?;
+        let arguments = ["delete", "--wait=false", "--ignore-not-found", "-f"];
+        self.kubectl().output(&[&arguments[..], &[&file.to_string_lossy()]].concat()).await.map(drop)
+    }
+}
+
+impl Scene for ClusterWorld {
+    type Applied = ClusterApplied;
+
+    async fn join_mesh(&mut self) -> Result<()> {
+        self.install(&[]).await?;
+        self.inject().await
+    }
+
+    async fn apply(&mut self, stage: &Path) -> Result<ClusterApplied> {
+        self.apply_stage(stage).await
     }
 
     fn applied_at(applied: &ClusterApplied) -> Instant {

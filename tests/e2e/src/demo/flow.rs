@@ -22,7 +22,7 @@ pub struct Flow {
 
 impl Flow {
     /// What the client's application dials.
-    pub(super) fn target(&self) -> Target {
+    pub fn target(&self) -> Target {
         match self.to {
             // As the bookstore asks for a book: dialled by the Service's full name, with another Host header.
             "bookwarehouse" => Target::Http {

@@ -37,7 +37,7 @@ pub async fn run<S: Scene>(samples: &Path, scene: &mut S, begin: Instant, view: 
             0 => None,
             _ => Some(scene.apply(&samples.join(stage.folder)).await?),
         };
-        let observed = observe(scene, stage, applied.as_ref(), view).await?;
+        let observed = observe(scene, stage, applied.as_ref(), STAGE_LIMIT, view).await?;
         view.flows(&observed);
         let ok = observed.ok;
         if !ok {
@@ -53,12 +53,21 @@ pub async fn run<S: Scene>(samples: &Path, scene: &mut S, begin: Instant, view: 
     Ok(record)
 }
 
-/// Watches until everything is as promised, and then checks with many attempts.
-async fn observe<S: Scene>(scene: &S, stage: &Stage, applied: Option<&S::Applied>, view: &View) -> Result<StageRecord> {
+/// Watches for as long as `limit` until everything is as promised, and then checks with many attempts.
+///
+/// # Errors
+/// An application does not answer. A stage that is not observed is no error: it is in the record.
+pub async fn observe<S: Scene>(
+    scene: &S,
+    stage: &Stage,
+    applied: Option<&S::Applied>,
+    limit: Duration,
+    view: &View,
+) -> Result<StageRecord> {
     let since = applied.map_or_else(Instant::now, S::applied_at);
     let mut enforced = None;
     let mut flows = Vec::new();
-    while enforced.is_none() && since.elapsed() < STAGE_LIMIT {
+    while enforced.is_none() && since.elapsed() < limit {
         flows = look(scene, stage, Expectation::attempts_at_first).await?;
         let elapsed = since.elapsed();
         let as_expected = flows.iter().filter(|flow| flow.ok).count();

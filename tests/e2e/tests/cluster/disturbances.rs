@@ -27,49 +27,6 @@ pub(crate) async fn kubelet_restarts(world: &ClusterWorld) -> Result<()> {
     unharmed(load).await.map(drop)
 }
 
-/// Replicas of the control plane are killed in turn, both at once every third time, at points that the load's progress chooses, while
-/// a policy comes and goes. Afterwards everything is as it was.
-pub(crate) async fn control_plane_killed(world: &ClusterWorld) -> Result<()> {
-    let before = eventually("the mesh is settled", LIMIT, || state(world)).await?;
-    let load = load(world).await?;
-    let mut kills = 0;
-    let mut round: u64 = 0;
-    while kills < 20 {
-        let pods = eventually("there is a replica", LIMIT, || async {
-            let pods = pods(world, "osm-system", "app=osm-controller").await?;
-            ensure!(!pods.is_empty(), "no replica");
-            Ok(pods)
-        })
-        .await?;
-        let victims: Vec<&str> = match round % 3 {
-            0 => pods.iter().take(1).map(String::as_str).collect(),
-            1 => pods.iter().rev().take(1).map(String::as_str).collect(),
-            _ => pods.iter().map(String::as_str).collect(),
-        };
-        let arguments =
-            ["delete", "pod", "-n", "osm-system", "--force", "--grace-period=0", "--wait=false", "--ignore-not-found"];
-        world.kubectl().output(&[&arguments[..], &victims].concat()).await?;
-        kills += victims.len();
-        // Refused as long as no replica answers for the webhook: a user repeats it.
-        match round % 8 {
-            2 => change(world, true).await?,
-            6 => change(world, false).await?,
-            // Sometimes before the new ones have begun, sometimes when they are ready: 0 to 5 seconds.
-            _ => drop(load.reach(load.report().await?.attempts + (round * 37) % 101, LIMIT).await?),
-        }
-        round += 1;
-    }
-    change(world, false).await?;
-    world.rolled_out("osm-system", "deployment/osm-controller").await?;
-    eventually("the mesh is as it was", LIMIT, || async {
-        let after = state(world).await?;
-        ensure!(after == before, "before: {before:#?}\nafter: {after:#?}");
-        Ok(())
-    })
-    .await?;
-    unharmed(load).await.map(drop)
-}
-
 /// Grants `other` what `caller` has, or takes it away.
 pub(crate) async fn change(world: &ClusterWorld, granted: bool) -> Result<()> {
     let object = grant("other", "echo", &["other"]).to_string();
@@ -117,7 +74,7 @@ pub(crate) async fn pods(world: &ClusterWorld, namespace: &str, selector: &str) 
 
 /// What the mesh says of itself: conditions of policies, versions of snapshots. An error while a pod is about to end, or a proxy is not
 /// there or behind.
-async fn state(world: &ClusterWorld) -> Result<BTreeMap<String, String>> {
+pub(crate) async fn state(world: &ClusterWorld) -> Result<BTreeMap<String, String>> {
     let expected = proxies(world).await?;
     let kinds = "traffictargets,httproutegroups,tcproutes,trafficsplits,meshconfigs,proxysnapshots";
     let list = world.json(&["get", kinds, "-A"]).await?;
