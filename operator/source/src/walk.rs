@@ -79,20 +79,23 @@ fn is_hidden(name: &OsStr) -> bool {
 }
 
 fn real_folder(root: &Path) -> Result<PathBuf, Box<Problem>> {
-    let real = root.canonicalize().map_err(|error| {
+    let problem = |error: &std::io::Error| {
         Box::new(match error.kind() {
             ErrorKind::NotFound => Problem::of_file(
                 root,
                 "there is no such folder",
                 "create it, or name the folder that holds the manifests",
             ),
-            _ => unreadable(root, &error),
+            _ => unreadable(root, error),
         })
-    })?;
-    if real.is_dir() {
-        return Ok(real);
+    };
+    let real = root.canonicalize().map_err(|error| problem(&error))?;
+    // It may go between the two looks.
+    match real.metadata() {
+        Ok(found) if found.is_dir() => Ok(real),
+        Ok(_) => Err(Box::new(Problem::of_file(root, "is not a folder", "name the folder that holds the manifests"))),
+        Err(error) => Err(problem(&error)),
     }
-    Err(Box::new(Problem::of_file(root, "is not a folder", "name the folder that holds the manifests")))
 }
 
 /// Where the folder itself can come, go or be exchanged: the directories that hold its name and those that links lead over or, as
