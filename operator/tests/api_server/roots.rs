@@ -2,6 +2,7 @@
 //! whoever takes over goes on.
 
 use anyhow::{Context, Result, ensure};
+use osm_cluster::CertManager;
 use osm_testkit::eventually;
 use serde_json::{Value, json};
 
@@ -148,6 +149,80 @@ async fn a_root_is_replaced_over_all_replicas_and_whoever_takes_over_goes_on() -
     for reason in ["ValidatingRollout", "IssuingRollout"] {
         ensure!(events.contains(reason), "no event {reason}: {events}");
     }
+    for (_, operator) in operators {
+        operator.stop().await?;
+    }
+    Ok(())
+}
+
+/// A root that signs itself, and an Issuer that signs with it.
+const CERT_MANAGER: &str = r"
+apiVersion: cert-manager.io/v1
+kind: ClusterIssuer
+metadata: {name: self-signed}
+spec: {selfSigned: {}}
+---
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata: {name: root, namespace: osm-system}
+spec:
+  isCA: true
+  commonName: root of the mesh
+  secretName: root
+  duration: 87600h
+  privateKey: {algorithm: ECDSA, size: 256}
+  issuerRef: {name: self-signed, kind: ClusterIssuer, group: cert-manager.io}
+---
+apiVersion: cert-manager.io/v1
+kind: Issuer
+metadata: {name: osm-ca, namespace: osm-system}
+spec: {ca: {secretName: root}}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cert_manager_takes_the_place_of_a_secret_and_gives_it_back() -> Result<()> {
+    let world = World::start().await?;
+    CertManager::install_crds(&world.server).await?;
+    let operators = replicas(&world).await?;
+    let xds = [operators[0].1.xds, operators[1].1.xds];
+    let proxy = world.proxy("api-0", "api", &xds).await?;
+    world.apply(&root("first", "osm-ca-bundle", "active")).await?;
+    wait_for_state(&world, "first", "active").await?;
+    let of_cert_manager = |role: &str| {
+        json!({
+            "apiVersion": "config.openservicemesh.io/v1alpha2", "kind": "MeshRootCertificate",
+            "metadata": { "namespace": CONTROL_PLANE, "name": "cert-manager" },
+            "spec": { "role": role, "provider": { "certManager": {
+                "issuerName": "osm-ca", "issuerKind": "Issuer", "issuerGroup": "cert-manager.io",
+            } } },
+        })
+        .to_string()
+    };
+
+    // Nobody answers yet: its status says so, and the former root goes on.
+    world.apply(&of_cert_manager("passive")).await?;
+    let unusable = |status: &Value| condition(status, "ResolvedRefs").is_some_and(|(resolved, _)| resolved == "False");
+    world.wait_for_status(&path("cert-manager"), "an issuer that is not there is told", unusable).await?;
+    let _controllers = CertManager::start(&world.server, CONTROL_PLANE).await?;
+    world.apply(CERT_MANAGER).await?;
+    wait_for_state(&world, "cert-manager", "validatingRollout").await?;
+    world.apply(&of_cert_manager("active")).await?;
+    world.apply(&root("first", "osm-ca-bundle", "passive")).await?;
+    wait_for_record(&world, "cert-manager", &["(Secret osm-ca-bundle)", "cert-manager"]).await?;
+    proxy.renew(world.credentials("root", "api-0", "api").await?);
+    wait_for_state(&world, "cert-manager", "active").await?;
+    world.apply(&root("first", "osm-ca-bundle", "inactive")).await?;
+    wait_for_record(&world, "cert-manager", &["cert-manager"]).await?;
+
+    // And back.
+    world.apply(&root("first", "osm-ca-bundle", "passive")).await?;
+    wait_for_state(&world, "first", "validatingRollout").await?;
+    world.apply(&root("first", "osm-ca-bundle", "active")).await?;
+    world.apply(&of_cert_manager("passive")).await?;
+    wait_for_record(&world, "first", &["cert-manager", "first"]).await?;
+    proxy.renew(world.credentials("osm-ca-bundle", "api-0", "api").await?);
+    world.apply(&of_cert_manager("inactive")).await?;
+    wait_for_record(&world, "first", &["first"]).await?;
     for (_, operator) in operators {
         operator.stop().await?;
     }

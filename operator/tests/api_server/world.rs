@@ -160,8 +160,11 @@ impl World {
             let encoded = secret["data"][key].as_str().context("the Secret has the key")?;
             Ok(String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded)?)?)
         };
-        let key = osm_issuer::PrivateKeyPem::new(text("private.key")?);
-        let material = osm_issuer::tresor::AuthorityMaterial::new(text("ca.crt")?, key);
+        // As OSM keeps it, or as cert-manager does.
+        let is_ours = !secret["data"]["private.key"].is_null();
+        let (certificate, key) = if is_ours { ("ca.crt", "private.key") } else { ("tls.crt", "tls.key") };
+        let key = osm_issuer::PrivateKeyPem::new(text(key)?);
+        let material = osm_issuer::tresor::AuthorityMaterial::new(text(certificate)?, key);
         let origin = osm_issuer::Blame::Folder { path: PathBuf::from("test") };
         let config = osm_issuer::IssuerConfig::Tresor(osm_issuer::tresor::TresorConfig { material, origin });
         let clock = osm_issuer::Clock::system();

@@ -8,6 +8,7 @@
 
 mod api_server;
 mod cache;
+mod cert_manager;
 mod certificates;
 mod cluster;
 mod control_plane;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use api_server::{ApiServer, ApiServerOptions, Controllers};
 pub use cache::{cache_directory, once};
+pub use cert_manager::CertManager;
 pub use cluster::{Cluster, ClusterOptions, Lifetime, NODE_NAME, Tier};
 pub use kubectl::Kubectl;
 pub use tools::{KubernetesVersion, Prepared, Tool};

@@ -1,11 +1,10 @@
 //! An API server with cert-manager's controllers and the issuers of a mesh.
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use osm_cluster::{ApiServer, KubernetesVersion, Tool};
+use osm_cluster::{ApiServer, CertManager as Controllers, KubernetesVersion};
 use osm_issuer::cert_manager::{CertManager, CertManagerConfig, IssuerKind};
 use osm_issuer::{
     CertificateStore, Clock, ControlPlaneIdentity, IssuerConfig, Issuers, PeerIdentity, StoreConfig, TrustDomain,
@@ -88,7 +87,7 @@ spec: {ca: {secretName: root}}
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
     client: Client,
-    controllers: Option<Child>,
+    controllers: Option<Controllers>,
 }
 
 impl Cluster {
@@ -97,12 +96,8 @@ impl Cluster {
         // Another test of this program may have been faster.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let server = ApiServer::start(KubernetesVersion::NEWEST).await.unwrap();
-        let tool = tokio::task::spawn_blocking(|| Tool::CertManager.prepare()).await.unwrap().unwrap();
-        let crds = tool.folder().join("crds");
-        let kubectl = server.kubectl();
-        kubectl.output(&["apply", "--server-side", "-f", crds.to_str().unwrap()]).await.unwrap();
-        kubectl.output(&["wait", "--for=condition=Established", "--timeout=120s", "crd", "--all"]).await.unwrap();
-        kubectl.apply(RIGHTS).await.unwrap();
+        Controllers::install_crds(&server).await.unwrap();
+        server.kubectl().apply(RIGHTS).await.unwrap();
         let kubeconfig = Kubeconfig::read_from(server.kubeconfig_for("mesh", None).unwrap()).unwrap();
         let options = KubeConfigOptions::default();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
@@ -112,27 +107,11 @@ impl Cluster {
 
     /// Starts cert-manager.
     pub(crate) async fn start_cert_manager(&mut self) {
-        let tool = tokio::task::spawn_blocking(|| Tool::CertManager.prepare()).await.unwrap().unwrap();
-        // Ends with this thread, should the test be killed.
-        let process = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(tool.program())
-            .arg("--kubeconfig")
-            .arg(self.server.kubeconfig())
-            .args(["--cluster-resource-namespace", NAMESPACE])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("setpriv (Debian package util-linux) starts cert-manager");
-        self.controllers = Some(process);
+        self.controllers = Some(Controllers::start(&self.server, NAMESPACE).await.unwrap());
     }
 
     pub(crate) fn stop_cert_manager(&mut self) {
-        if let Some(mut process) = self.controllers.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
+        self.controllers = None;
     }
 
     /// cert-manager with its issuers, all ready.
@@ -202,15 +181,6 @@ impl Cluster {
             &patch,
         ];
         self.server.kubectl().output(&patch).await.unwrap();
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.controllers {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
     }
 }
 

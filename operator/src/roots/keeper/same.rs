@@ -12,7 +12,8 @@ use crate::roots::deliveries::Bundles;
 use crate::roots::provider::Built;
 
 impl Keeper {
-    /// For each root whose certificates are known, the one that stands for all with the same: the one in force, if one is.
+    /// For each root whose certificates are known, the one that stands for all with the same: the one in force, if one is, and
+    /// else one that has an object, which people know by name.
     fn representatives(&self) -> BTreeMap<&RootName, &RootName> {
         let mut groups: Vec<Vec<&RootName>> = Vec::new();
         let bundle = |name: &RootName| self.roots.get(name).and_then(Known::bundle);
@@ -26,7 +27,8 @@ impl Keeper {
         let mut representatives = BTreeMap::new();
         for group in groups {
             let in_force = group.iter().find(|name| self.record.trusted.contains(**name));
-            let representative = in_force.copied().unwrap_or(group[0]);
+            let has_object = || group.iter().find(|name| **name != &self.inputs.built_in.name);
+            let representative = in_force.or_else(has_object).copied().unwrap_or(group[0]);
             representatives.extend(group.into_iter().map(|name| (name, representative)));
         }
         representatives

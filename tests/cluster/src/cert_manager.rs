@@ -1,0 +1,57 @@
+//! cert-manager's controllers beside an API server.
+
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::{ApiServer, Tool};
+
+/// cert-manager as a process; it ends with this value.
+#[derive(Debug)]
+pub struct CertManager {
+    process: Child,
+}
+
+impl CertManager {
+    /// Makes an API server know cert-manager's kinds.
+    ///
+    /// # Errors
+    /// cert-manager cannot be built, or the API server refuses.
+    pub async fn install_crds(server: &ApiServer) -> Result<()> {
+        let tool = tokio::task::spawn_blocking(|| Tool::CertManager.prepare()).await??;
+        let crds = tool.folder().join("crds");
+        let crds = crds.to_str().context("a path of text")?;
+        let kubectl = server.kubectl();
+        kubectl.output(&["apply", "--server-side", "-f", crds]).await?;
+        kubectl.output(&["wait", "--for=condition=Established", "--timeout=120s", "crd", "--all"]).await?;
+        Ok(())
+    }
+
+    /// Starts the controllers. Secrets of ClusterIssuers are in `namespace`.
+    ///
+    /// # Errors
+    /// cert-manager cannot be built or started.
+    pub async fn start(server: &ApiServer, namespace: &str) -> Result<Self> {
+        let tool = tokio::task::spawn_blocking(|| Tool::CertManager.prepare()).await??;
+        // Ends with this thread, should the test be killed.
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(tool.program())
+            .arg("--kubeconfig")
+            .arg(server.kubeconfig())
+            .args(["--cluster-resource-namespace", namespace])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start cert-manager by setpriv (Debian package util-linux)")?;
+        Ok(Self { process })
+    }
+}
+
+impl Drop for CertManager {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
