@@ -167,13 +167,14 @@ impl Keeper {
         let (seen, mut record) = watch::channel(Seen::default());
         let mut following = std::pin::pin!(self.follow_record(seen));
         let mut part = Part::Follows;
+        let mut is_written_anew = false;
         let mut wait = BUSY;
         loop {
             tokio::select! {
                 Some(changes) = objects.recv() => self.take(changes),
                 () = self.making.done() => {}
                 () = self.inputs.surroundings.changed() => {}
-                Ok(()) = record.changed() => {}
+                Ok(()) = record.changed() => is_written_anew = true,
                 () = tokio::time::sleep(wait) => {}
                 never = &mut following => match never {},
             }
@@ -185,7 +186,10 @@ impl Keeper {
             if before != part {
                 self.begin(part, &news);
             }
-            self.look_at_record(&record.borrow_and_update().clone(), part);
+            // Once for each change: what this process writes itself is seen only later.
+            if std::mem::take(&mut is_written_anew) {
+                self.look_at_record(&record.borrow_and_update().clone(), part);
+            }
             self.make_issuers();
             wait = match part {
                 Part::Leads => self.lead(&server, &cache, &news).await,
@@ -244,16 +248,14 @@ impl Keeper {
         }
     }
 
-    /// Takes over what another has written down. Whoever leads writes down anew what somebody deleted or broke.
+    /// Takes over what another has written down. Whoever leads writes down anew what somebody deleted, broke or put back.
     fn look_at_record(&mut self, seen: &Seen, part: Part) {
-        match seen.document() {
-            Some(document) => self.adopt(document),
-            None if part == Part::Leads && *seen != Seen::Unread && self.confirmed => {
-                tracing::warn!("the record of the roots in force is gone or cannot be read; it is written anew");
-                self.confirmed = false;
-                self.written.0.trusted.clear();
-            }
-            None => {}
+        let document = seen.document();
+        if part == Part::Leads && document.as_ref() != Some(&self.written.0) {
+            self.confirmed = false;
+        }
+        if let Some(document) = document {
+            self.adopt(document);
         }
     }
 
@@ -308,13 +310,20 @@ impl Keeper {
     /// Makes sure that what this process goes on from is the newest, and that what it knows is written down.
     async fn confirm(&mut self) -> anyhow::Result<()> {
         if !self.confirmed {
-            match self.inputs.record.read().await? {
-                Stored::Document(document) => self.adopt(document),
-                Stored::Nothing => self.written.0.trusted.clear(),
+            let found = match self.inputs.record.read().await? {
+                Stored::Document(document) => Some(document),
+                Stored::Nothing => None,
                 Stored::Unreadable(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "the record is written anew from what is in force");
-                    self.written.0.trusted.clear();
+                    tracing::warn!(error = format!("{error:#}"), "the record of the roots in force cannot be read");
+                    None
                 }
+            };
+            if let Some(document) = &found {
+                self.adopt(document.clone());
+            }
+            if found.as_ref() != Some(&self.written.0) {
+                tracing::warn!("the record of the roots is not what is in force; it is written anew");
+                self.written.0.trusted.clear();
             }
             self.confirmed = true;
         }

@@ -28,6 +28,12 @@ pub(crate) async fn announce(world: &World, name: &str, operator: &Operator) -> 
     Ok(())
 }
 
+/// The ServiceAccount of the replicas' pods.
+pub(crate) fn account() -> String {
+    let metadata = json!({ "namespace": CONTROL_PLANE, "name": "osm-controller" });
+    json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata }).to_string()
+}
+
 /// The replica that holds the Lease.
 pub(crate) async fn holder(world: &World) -> Result<String> {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{CONTROL_PLANE}/leases/osm-controller");
@@ -44,11 +50,7 @@ pub(crate) async fn holder(world: &World) -> Result<String> {
 async fn one_of_three_replicas_writes_for_all_and_another_takes_over() -> Result<()> {
     let world = World::start().await?;
     world.apply(SHOP).await?;
-    let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": { "namespace": CONTROL_PLANE, "name": "osm-controller" },
-    });
-    world.apply(&account.to_string()).await?;
+    world.apply(&account()).await?;
     let mut operators = Vec::new();
     for name in ["a", "b", "c"] {
         let operator = world.operator(name, &["--lease-duration-seconds", "6", "--settling-seconds", "1"]).await?;

@@ -6,7 +6,7 @@ use osm_cluster::CertManager;
 use osm_testkit::eventually;
 use serde_json::{Value, json};
 
-use crate::replicas::{announce, holder};
+use crate::replicas::{account, announce, holder};
 use crate::world::{CONTROL_PLANE, LIMIT, Operator, SHOP, World, condition};
 
 const RECORD: &str = "/api/v1/namespaces/osm-system/configmaps/osm-rotation";
@@ -71,11 +71,7 @@ async fn wait_for_state(world: &World, name: &str, state: &str) -> Result<Value>
 /// Two replicas of a mesh with two proxies, one at each.
 async fn replicas(world: &World) -> Result<Vec<(&'static str, Operator)>> {
     world.apply(SHOP).await?;
-    let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount",
-        "metadata": { "namespace": CONTROL_PLANE, "name": "osm-controller" },
-    });
-    world.apply(&account.to_string()).await?;
+    world.apply(&account()).await?;
     let mut operators = Vec::new();
     for name in ["a", "b"] {
         let operator = world.operator(name, &TIMES).await?;
@@ -155,30 +151,6 @@ async fn a_root_is_replaced_over_all_replicas_and_whoever_takes_over_goes_on() -
     Ok(())
 }
 
-/// A root that signs itself, and an Issuer that signs with it.
-const CERT_MANAGER: &str = r"
-apiVersion: cert-manager.io/v1
-kind: ClusterIssuer
-metadata: {name: self-signed}
-spec: {selfSigned: {}}
----
-apiVersion: cert-manager.io/v1
-kind: Certificate
-metadata: {name: root, namespace: osm-system}
-spec:
-  isCA: true
-  commonName: root of the mesh
-  secretName: root
-  duration: 87600h
-  privateKey: {algorithm: ECDSA, size: 256}
-  issuerRef: {name: self-signed, kind: ClusterIssuer, group: cert-manager.io}
----
-apiVersion: cert-manager.io/v1
-kind: Issuer
-metadata: {name: osm-ca, namespace: osm-system}
-spec: {ca: {secretName: root}}
-";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn cert_manager_takes_the_place_of_a_secret_and_gives_it_back() -> Result<()> {
     let world = World::start().await?;
@@ -204,7 +176,7 @@ async fn cert_manager_takes_the_place_of_a_secret_and_gives_it_back() -> Result<
     let unusable = |status: &Value| condition(status, "ResolvedRefs").is_some_and(|(resolved, _)| resolved == "False");
     world.wait_for_status(&path("cert-manager"), "an issuer that is not there is told", unusable).await?;
     let _controllers = CertManager::start(&world.server, CONTROL_PLANE).await?;
-    world.apply(CERT_MANAGER).await?;
+    world.apply(CertManager::ISSUERS).await?;
     wait_for_state(&world, "cert-manager", "validatingRollout").await?;
     world.apply(&of_cert_manager("active")).await?;
     world.apply(&root("first", "osm-ca-bundle", "passive")).await?;
@@ -249,6 +221,7 @@ async fn a_replica_that_is_silent_holds_every_step_until_it_is_heard_again() -> 
     };
     world.wait_for_status(&path("next"), what, waits).await?;
     ensure!(record(&world).await?.0 == "(Secret osm-ca-bundle)");
+    let before = world.get(RECORD).await?;
     operator.go_on()?;
     wait_for_state(&world, "next", "active").await?;
 
@@ -260,6 +233,13 @@ async fn a_replica_that_is_silent_holds_every_step_until_it_is_heard_again() -> 
     let broken = r#"{"data":{"record.json":"{"}}"#;
     kubectl
         .output(&["patch", "configmap", "-n", CONTROL_PLANE, "osm-rotation", "--type=merge", "--patch", broken])
+        .await?;
+    wait_for_record(&world, "next", &both).await?;
+
+    // So is one that somebody puts back from before.
+    let old = json!({ "data": { "record.json": before["data"]["record.json"] } }).to_string();
+    kubectl
+        .output(&["patch", "configmap", "-n", CONTROL_PLANE, "osm-rotation", "--type=merge", "--patch", &old])
         .await?;
     wait_for_record(&world, "next", &both).await?;
 

@@ -13,6 +13,36 @@ pub struct CertManager {
 }
 
 impl CertManager {
+    /// A root that signs itself (Secret `root`), and an Issuer `osm-ca` and a ClusterIssuer `osm-cluster-ca` that sign with it, for a
+    /// control plane in `osm-system`.
+    pub const ISSUERS: &str = r"
+apiVersion: cert-manager.io/v1
+kind: ClusterIssuer
+metadata: {name: self-signed}
+spec: {selfSigned: {}}
+---
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata: {name: root, namespace: osm-system}
+spec:
+  isCA: true
+  commonName: root of the mesh
+  secretName: root
+  duration: 87600h
+  privateKey: {algorithm: ECDSA, size: 256}
+  issuerRef: {name: self-signed, kind: ClusterIssuer, group: cert-manager.io}
+---
+apiVersion: cert-manager.io/v1
+kind: Issuer
+metadata: {name: osm-ca, namespace: osm-system}
+spec: {ca: {secretName: root}}
+---
+apiVersion: cert-manager.io/v1
+kind: ClusterIssuer
+metadata: {name: osm-cluster-ca}
+spec: {ca: {secretName: root}}
+";
+
     /// Makes an API server know cert-manager's kinds.
     ///
     /// # Errors

@@ -55,35 +55,6 @@ rules:
     include_str!("../../../../helm/osm-operator/files/rules/cert-manager-cluster.yaml"),
 );
 
-/// A root that signs itself, and an Issuer and a ClusterIssuer that sign with it.
-const ISSUERS: &str = r"
-apiVersion: cert-manager.io/v1
-kind: ClusterIssuer
-metadata: {name: self-signed}
-spec: {selfSigned: {}}
----
-apiVersion: cert-manager.io/v1
-kind: Certificate
-metadata: {name: root, namespace: osm-system}
-spec:
-  isCA: true
-  commonName: root of the mesh
-  secretName: root
-  duration: 87600h
-  privateKey: {algorithm: ECDSA, size: 256}
-  issuerRef: {name: self-signed, kind: ClusterIssuer, group: cert-manager.io}
----
-apiVersion: cert-manager.io/v1
-kind: Issuer
-metadata: {name: osm-ca, namespace: osm-system}
-spec: {ca: {secretName: root}}
----
-apiVersion: cert-manager.io/v1
-kind: ClusterIssuer
-metadata: {name: osm-cluster-ca}
-spec: {ca: {secretName: root}}
-";
-
 pub(crate) struct Cluster {
     pub(crate) server: ApiServer,
     client: Client,
@@ -118,7 +89,7 @@ impl Cluster {
     pub(crate) async fn with_issuers() -> Self {
         let mut cluster = Self::start().await;
         cluster.start_cert_manager().await;
-        cluster.server.kubectl().apply(ISSUERS).await.unwrap();
+        cluster.server.kubectl().apply(Controllers::ISSUERS).await.unwrap();
         cluster.wait_ready("issuer/osm-ca").await;
         cluster.wait_ready("clusterissuer/osm-cluster-ca").await;
         cluster
