@@ -5,10 +5,10 @@ mod cgroups;
 mod configuration;
 mod holder;
 mod network;
+mod programs;
 mod requirements;
 mod state;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
@@ -22,13 +22,12 @@ use self::configuration::{Configuration, Node};
 use self::holder::Holder;
 use self::state::{Place, State};
 use crate::certificates::Authority;
-use crate::control_plane::{ControlPlane, ControllerManager, Endpoints, Layout};
+use crate::control_plane::{ControlPlane, Endpoints, Layout};
 use crate::images::{self, Image};
 use crate::kubeconfig::{self, Credentials};
 use crate::kubectl::Kubectl;
 use crate::probe::Probe;
 use crate::tools::{KubernetesVersion, Prepared, Tool, run};
-use crate::wait;
 
 /// The name of the one node.
 pub const NODE_NAME: &str = "node";
@@ -254,34 +253,6 @@ impl Cluster {
         tokio::task::spawn_blocking(move || probe.get(&path)).await.context("asking does not panic")?
     }
 
-    /// Kills the API server, as an outage does. What it stored stays, and pods go on.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub fn stop_api_server(&self) -> Result<()> {
-        self.holder.kill("kube-apiserver")
-    }
-
-    /// Starts the API server again, and waits until it is ready.
-    ///
-    /// # Errors
-    /// It runs, or it does not become ready.
-    pub async fn start_api_server(&self) -> Result<()> {
-        self.start_program("kube-apiserver", &self.state.control_plane.api_server_arguments())?;
-        self.api_server_ready().await
-    }
-
-    /// Kills the kubelet and starts it again; pods go on. Waits until it answers and knows its pods again.
-    ///
-    /// # Errors
-    /// There is no node, or the kubelet does not come back.
-    pub async fn restart_kubelet(&self) -> Result<()> {
-        ensure!(self.tier() == Tier::Whole, "the cluster {} has no node, so it has no kubelet", self.name());
-        self.holder.kill("kubelet")?;
-        self.start_program("kubelet", &self.configuration().kubelet_arguments())?;
-        self.kubelet_knows_its_pods().await
-    }
-
     /// Kills the processes of a container at once, as a crash does; `id` is what its pod's status calls `containerID`. Gives how many
     /// there were: none if it has ended.
     ///
@@ -320,59 +291,6 @@ impl Cluster {
         Ok(Self { place, state, programs, authority, holder, kubectl, lifetime: Mutex::new(Lifetime::Owned) })
     }
 
-    async fn start(&self, images: &[Image]) -> Result<()> {
-        let control_plane = &self.state.control_plane;
-        self.start_program("etcd", &control_plane.etcd_arguments())?;
-        self.start_program("kube-apiserver", &control_plane.api_server_arguments())?;
-        if self.tier() == Tier::Whole {
-            let [pause, ..] = images else { bail!("the image of pod sandboxes is always built") };
-            cgroups::create(&cgroups::name(self.name()))?;
-            let configuration = self.configuration();
-            configuration.write(&self.authority, pause)?;
-            self.holder.start_program("containerd", Path::new("containerd"), &configuration.containerd_arguments())?;
-            self.containerd_ready().await?;
-            for image in images {
-                self.load_image(image)?;
-            }
-        }
-        self.api_server_ready().await?;
-        let manager = self.kubeconfig_for("system:kube-controller-manager", None)?;
-        let ranges = network::POD_RANGES.join(",");
-        let manager = ControllerManager {
-            kubeconfig: &manager,
-            bind: IpAddr::from([127, 0, 0, 1]),
-            pod_ranges: (self.tier() == Tier::Whole).then_some(&ranges),
-        };
-        self.start_program("kube-controller-manager", &control_plane.controller_manager_arguments(&manager))?;
-        if self.tier() == Tier::Whole {
-            self.start_node(images).await?;
-        }
-        // Without it nobody can make a pod.
-        self.kubectl.output(&["wait", "--for=create", "--timeout=120s", "serviceaccount/default"]).await?;
-        Ok(())
-    }
-
-    async fn start_node(&self, images: &[Image]) -> Result<()> {
-        let configuration = self.configuration();
-        self.start_program("kubelet", &configuration.kubelet_arguments())?;
-        self.start_program("kube-proxy", &configuration.kube_proxy_arguments())?;
-        let scheduler = self.kubeconfig_for("system:kube-scheduler", None)?;
-        self.start_program("kube-scheduler", &configuration.scheduler_arguments(&scheduler))?;
-        let [_, coredns] = images else { bail!("the image of the DNS server is always built") };
-        self.kubectl.apply(&addons::coredns(coredns)).await?;
-        self.program_is_alive("kubelet")?;
-        let node = format!("node/{NODE_NAME}");
-        self.kubectl.output(&["wait", "--for=create", "--timeout=120s", &node]).await?;
-        self.kubectl.output(&["wait", "--for=condition=Ready", "--timeout=120s", &node]).await?;
-        let dns = ["--namespace", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s"];
-        self.kubectl.output(&dns).await?;
-        Ok(())
-    }
-
-    fn start_program(&self, name: &str, arguments: &[String]) -> Result<()> {
-        self.holder.start_program(name, &self.programs.folder().join(name), arguments)
-    }
-
     fn configuration(&self) -> Configuration<'_> {
         let node = Node { addresses: network::addresses(self.state.index), cgroup: cgroups::name(self.name()) };
         Configuration::new(self.place.folder(), &self.state.control_plane, node)
@@ -388,45 +306,6 @@ impl Cluster {
         command.arg("--address").arg(self.configuration().containerd_socket()).args(["--namespace", "k8s.io"]);
         command
     }
-
-    fn program_is_alive(&self, name: &str) -> Result<()> {
-        self.holder.require_alive(name)
-    }
-
-    async fn containerd_ready(&self) -> Result<()> {
-        let socket = self.configuration().containerd_socket();
-        let holder = self.holder.clone();
-        wait::until("containerd answers", wait::LIMIT, move || {
-            holder.require_alive("containerd")?;
-            run(Command::new("ctr").arg("--address").arg(&socket).arg("version"))
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn api_server_ready(&self) -> Result<()> {
-        let (probe, holder) = (self.probe()?, self.holder.clone());
-        wait::until("the API server is ready", wait::LIMIT, move || {
-            holder.require_alive("etcd")?;
-            holder.require_alive("kube-apiserver")?;
-            probe.get("/readyz")
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn kubelet_knows_its_pods(&self) -> Result<()> {
-        let (probe, holder) = (self.probe()?, self.holder.clone());
-        wait::until("the kubelet knows its pods", wait::LIMIT, move || {
-            holder.require_alive("kubelet")?;
-            let bound = probe.get(&format!("/api/v1/pods?fieldSelector=spec.nodeName={NODE_NAME}"))?;
-            let known = uids(&probe.get(&format!("/api/v1/nodes/{NODE_NAME}/proxy/pods"))?)?;
-            let unknown: Vec<String> = uids(&bound)?.difference(&known).cloned().collect();
-            ensure!(unknown.is_empty(), "the kubelet does not know the pods {}", unknown.join(", "));
-            Ok(())
-        })
-        .await
-    }
 }
 
 impl Drop for Cluster {
@@ -436,13 +315,6 @@ impl Drop for Cluster {
             let _ = state::remove_and_tidy(&self.place);
         }
     }
-}
-
-/// The identities of the objects of a list.
-fn uids(list: &str) -> Result<BTreeSet<String>> {
-    let list: serde_json::Value = serde_json::from_str(list)?;
-    let items = list["items"].as_array().into_iter().flatten();
-    Ok(items.filter_map(|object| Some(object["metadata"]["uid"].as_str()?.to_owned())).collect())
 }
 
 fn kubeconfig_of(folder: &Path) -> PathBuf {
