@@ -154,7 +154,7 @@ async fn a_root_is_replaced_over_all_replicas_and_whoever_takes_over_goes_on() -
 #[tokio::test(flavor = "multi_thread")]
 async fn cert_manager_takes_the_place_of_a_secret_and_gives_it_back() -> Result<()> {
     let world = World::start().await?;
-    CertManager::install_crds(&world.server).await?;
+    CertManager::install_crds(world.server.kubectl()).await?;
     let operators = replicas(&world).await?;
     let xds = [operators[0].1.xds, operators[1].1.xds];
     let proxy = world.proxy("api-0", "api", &xds).await?;
@@ -175,7 +175,7 @@ async fn cert_manager_takes_the_place_of_a_secret_and_gives_it_back() -> Result<
     world.apply(&of_cert_manager("passive")).await?;
     let unusable = |status: &Value| condition(status, "ResolvedRefs").is_some_and(|(resolved, _)| resolved == "False");
     world.wait_for_status(&path("cert-manager"), "an issuer that is not there is told", unusable).await?;
-    let _controllers = CertManager::start(&world.server, CONTROL_PLANE).await?;
+    let _controllers = CertManager::start(world.server.kubeconfig(), CONTROL_PLANE).await?;
     world.apply(CertManager::ISSUERS).await?;
     wait_for_state(&world, "cert-manager", "validatingRollout").await?;
     world.apply(&of_cert_manager("active")).await?;

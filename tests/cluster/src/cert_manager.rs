@@ -1,10 +1,11 @@
 //! cert-manager's controllers beside an API server.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::{ApiServer, Tool};
+use crate::{Kubectl, Tool};
 
 /// cert-manager as a process; it ends with this value.
 #[derive(Debug)]
@@ -47,28 +48,27 @@ spec: {ca: {secretName: root}}
     ///
     /// # Errors
     /// cert-manager cannot be built, or the API server refuses.
-    pub async fn install_crds(server: &ApiServer) -> Result<()> {
+    pub async fn install_crds(kubectl: &Kubectl) -> Result<()> {
         let tool = tokio::task::spawn_blocking(|| Tool::CertManager.prepare()).await??;
         let crds = tool.folder().join("crds");
         let crds = crds.to_str().context("a path of text")?;
-        let kubectl = server.kubectl();
         kubectl.output(&["apply", "--server-side", "-f", crds]).await?;
         kubectl.output(&["wait", "--for=condition=Established", "--timeout=120s", "crd", "--all"]).await?;
         Ok(())
     }
 
-    /// Starts the controllers. Secrets of ClusterIssuers are in `namespace`.
+    /// Starts the controllers for the API server of a kubeconfig. Secrets of ClusterIssuers are in `namespace`.
     ///
     /// # Errors
     /// cert-manager cannot be built or started.
-    pub async fn start(server: &ApiServer, namespace: &str) -> Result<Self> {
+    pub async fn start(kubeconfig: &Path, namespace: &str) -> Result<Self> {
         let tool = tokio::task::spawn_blocking(|| Tool::CertManager.prepare()).await??;
         // Ends with this thread, should the test be killed.
         let process = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(tool.program())
             .arg("--kubeconfig")
-            .arg(server.kubeconfig())
+            .arg(kubeconfig)
             .args(["--cluster-resource-namespace", namespace])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -217,6 +217,16 @@ impl Cluster {
         network::addresses(self.state.index).node_ipv4.into()
     }
 
+    /// Tells the DNS server names outside the cluster, and no others. It knows them when the kubelet has brought it its ConfigMap.
+    ///
+    /// # Errors
+    /// There is no DNS server.
+    pub async fn set_hosts(&self, hosts: &[(String, IpAddr)]) -> Result<()> {
+        let patch = addons::hosts(hosts);
+        let arguments = ["patch", "configmap", "coredns", "--namespace", "kube-system", "--type=merge", "-p", &patch];
+        self.kubectl.output(&arguments).await.map(drop)
+    }
+
     /// A command that runs `program` on the node: in the cluster's network, process and mount namespaces.
     pub fn on_node(&self, program: &str) -> Command {
         self.holder.command(program)

@@ -15,7 +15,7 @@ mod metadata;
 mod server;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,8 +122,16 @@ impl KeyVaultDouble {
     /// # Errors
     /// No address can be listened on.
     pub async fn start() -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// Likewise, on an address of the caller's choice.
+    ///
+    /// # Errors
+    /// It cannot be listened on.
+    pub async fn start_at(address: IpAddr) -> Result<Self> {
         let authority = TestAuthority::new(&[VAULT_HOST, LOGIN_HOST])?;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let listener = tokio::net::TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let state = State {
             vault: Vault::new(format!("https://{VAULT_HOST}:{}", address.port())),

@@ -67,7 +67,7 @@ impl Cluster {
         // Another test of this program may have been faster.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let server = ApiServer::start(KubernetesVersion::NEWEST).await.unwrap();
-        Controllers::install_crds(&server).await.unwrap();
+        Controllers::install_crds(server.kubectl()).await.unwrap();
         server.kubectl().apply(RIGHTS).await.unwrap();
         let kubeconfig = Kubeconfig::read_from(server.kubeconfig_for("mesh", None).unwrap()).unwrap();
         let options = KubeConfigOptions::default();
@@ -78,7 +78,7 @@ impl Cluster {
 
     /// Starts cert-manager.
     pub(crate) async fn start_cert_manager(&mut self) {
-        self.controllers = Some(Controllers::start(&self.server, NAMESPACE).await.unwrap());
+        self.controllers = Some(Controllers::start(self.server.kubeconfig(), NAMESPACE).await.unwrap());
     }
 
     pub(crate) fn stop_cert_manager(&mut self) {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use osm_issuer::vault::{VaultConfig, VaultProtocol};
 use osm_issuer::{Advice, Issuer};
+use osm_open_bao::OpenBao;
 use serde_json::json;
 
-use crate::open_bao::{OpenBao, store, until, vault, workload};
+use crate::open_bao::{config, store, until, vault, workload};
 use crate::proxy::{Answers, Canned, Proxy, http};
 
 fn retried(error: &osm_issuer::IssueError) -> Duration {
@@ -21,7 +22,7 @@ async fn sealing_delays_renewals_and_nothing_else() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let store = store(server.config(&token));
+    let store = store(config(&server, &token));
     let identity = workload("bookstore");
     let leaf = store.certificate(&identity).await.unwrap();
     server.write("sys/seal", json!({})).await;
@@ -30,7 +31,7 @@ async fn sealing_delays_renewals_and_nothing_else() {
     assert!(error.to_string().contains("it is sealed (HTTP 503"), "{error}");
     assert!(retried(&error) <= Duration::from_secs(30));
     assert_eq!(store.certificate(&identity).await.unwrap().serial(), leaf.serial());
-    server.write("sys/unseal", json!({"key": server.unseal_key()})).await;
+    server.unseal().await;
     let healed = until("it signs again", async || store.rotate_now(&identity).await.ok()).await;
     assert_ne!(healed.serial(), leaf.serial());
 }
@@ -40,13 +41,13 @@ async fn a_server_that_is_gone_is_unreachable() {
     let mut server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let store = store(server.config(&token));
+    let store = store(config(&server, &token));
     let identity = workload("bookstore");
     let leaf = store.certificate(&identity).await.unwrap();
     server.kill();
     let error = store.rotate_now(&identity).await.unwrap_err();
     assert_eq!(error.reason(), "IssuerUnreachable", "{error}");
-    assert!(error.to_string().contains(&format!("https://127.0.0.1:{}", server.port)), "{error}");
+    assert!(error.to_string().contains(&format!("https://127.0.0.1:{}", server.address().port())), "{error}");
     assert!(retried(&error) <= Duration::from_secs(30));
     assert_eq!(store.certificate(&identity).await.unwrap().serial(), leaf.serial());
     let status = store.status();
@@ -58,8 +59,8 @@ async fn a_server_that_hangs_or_cuts_its_answers_is_given_up_and_heals() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let proxy = Proxy::start(server.port).await;
-    let config = VaultConfig { port: proxy.port, ..server.config(&token) };
+    let proxy = Proxy::start(server.address().port()).await;
+    let config = VaultConfig { port: proxy.port, ..config(&server, &token) };
     let patient = store(config.clone());
     let hasty = store(VaultConfig { timeout: Duration::from_secs(2), ..config });
     let identity = workload("bookstore");
@@ -92,7 +93,7 @@ async fn a_limit_on_requests_is_obeyed() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let store = store(server.config(&token));
+    let store = store(config(&server, &token));
     store.trust_bundle().await.unwrap();
     server.write("sys/quotas/config", json!({"enable_rate_limit_response_headers": true})).await;
     let quota = json!({"path": "pki/sign/osm", "rate": 1, "interval": "1000s"});
@@ -111,14 +112,14 @@ async fn tls_is_verified() {
     let other = OpenBao::start().await;
     let token = server.token_in(None, json!({})).await;
     // Another authority, and those of the system.
-    for ca_pem in [Some(other.ca_pem()), None] {
-        let config = VaultConfig { protocol: VaultProtocol::Https { ca_pem }, ..server.config(&token) };
+    for ca_pem in [Some(other.ca_pem().to_owned()), None] {
+        let config = VaultConfig { protocol: VaultProtocol::Https { ca_pem }, ..config(&server, &token) };
         let error = store(config).certificate(&workload("bookstore")).await.unwrap_err();
         assert_eq!(error.reason(), "IssuerUnreachable");
         assert!(error.to_string().contains("certificate"), "{error}");
     }
     // Spoken to without TLS, it says so itself.
-    let plain = VaultConfig { protocol: VaultProtocol::PlainHttp, ..server.config(&token) };
+    let plain = VaultConfig { protocol: VaultProtocol::PlainHttp, ..config(&server, &token) };
     let error = store(plain).certificate(&workload("bookstore")).await.unwrap_err();
     assert_eq!(error.advice(), Advice::WaitForOperator, "{error}");
     assert!(server.audited().iter().all(|path| path != "pki/sign/osm"));

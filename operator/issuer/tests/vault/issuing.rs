@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use osm_issuer::vault::VaultConfig;
 use osm_issuer::{
     CertificateStore, Clock, ControlPlaneIdentity, Issuers, LeafKeyAlgorithm, LeafPolicy, LeafValidity, PeerIdentity,
     RsaKeySize, StoreConfig,
 };
+use osm_open_bao::OpenBao;
 use serde_json::json;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::open_bao::{OpenBao, issuer, proxy_of, store, trust_domain, workload};
+use crate::open_bao::{config, issuer, proxy_of, store, trust_domain, workload};
 
 fn control_plane() -> PeerIdentity {
     PeerIdentity::ControlPlane(ControlPlaneIdentity::new(trust_domain(), "osm-system", "osm-controller").unwrap())
@@ -25,7 +27,7 @@ async fn leaves_of_every_kind_of_identity_and_key_come_with_their_chain() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let store = store(server.config(&token));
+    let store = store(config(&server, &token));
     let rsa = LeafKeyAlgorithm::Rsa(RsaKeySize::Bits2048);
     for key in [LeafKeyAlgorithm::EcdsaP256, rsa] {
         store.set_policy(LeafPolicy { key, ..LeafPolicy::default() });
@@ -50,7 +52,7 @@ async fn validity_is_asked_for_in_seconds() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let store = store(server.config(&token));
+    let store = store(config(&server, &token));
     // 11 minutes and 7 seconds: in whole hours, none.
     let validity = LeafValidity::new(Duration::from_secs(667)).unwrap();
     store.set_policy(LeafPolicy { workload_validity: validity, ..LeafPolicy::default() });
@@ -66,12 +68,12 @@ async fn validity_is_asked_for_in_seconds() {
 async fn a_leaf_does_not_outlive_its_issuer() {
     let server = OpenBao::start().await;
     server.set_up().await;
-    let role = crate::open_bao::role();
+    let role = osm_open_bao::role();
     server.write("sys/mounts/short", json!({"type": "pki"})).await;
     let root = json!({"common_name": "short-lived root", "key_type": "ec", "ttl": "2h"});
     server.write("short/root/generate/internal", root).await;
     server.write("short/roles/osm", role).await;
-    let mut config = server.config("the-root-token-of-this-test");
+    let mut config = config(&server, server.root_token());
     config.mount = "short".to_owned();
     let store = store(config);
     // The policy asks for 24 hours. The engine would refuse that, rather than give less.
@@ -87,15 +89,15 @@ async fn namespaces_are_told_apart() {
     server.write("sys/namespaces/team", json!({})).await;
     server.set_up_in(Some("team")).await;
     let token = server.token_in(Some("team"), json!({})).await;
-    let mut config = server.config(&token);
-    config.namespace = Some("team".to_owned());
-    let inside = store(config.clone());
+    let mut inside = config(&server, &token);
+    inside.namespace = Some("team".to_owned());
+    let nowhere = VaultConfig { namespace: Some("nobody".to_owned()), ..inside.clone() };
+    let inside = store(inside);
     inside.certificate(&workload("bookstore")).await.unwrap();
     let other = server.token_in(None, json!({})).await;
-    let outside = store(server.config(&other));
+    let outside = store(config(&server, &other));
     assert_ne!(inside.trust_bundle().await.unwrap(), outside.trust_bundle().await.unwrap());
-    config.namespace = Some("nobody".to_owned());
-    let error = store(config).certificate(&workload("bookstore")).await.unwrap_err();
+    let error = store(nowhere).certificate(&workload("bookstore")).await.unwrap_err();
     assert_eq!(error.reason(), "IssuerMisconfigured", "{error}");
 }
 
@@ -111,7 +113,7 @@ async fn sixteen_hundred_workloads_cost_one_request_each_and_so_do_their_renewal
         let ahead = ahead.clone();
         Clock::from_fn(move || OffsetDateTime::now_utc() + time::Duration::seconds(ahead.load(Ordering::SeqCst)))
     };
-    let issuers = Issuers { signing: issuer(server.config(&token)), validating: Vec::new() };
+    let issuers = Issuers { signing: issuer(config(&server, &token)), validating: Vec::new() };
     let store = CertificateStore::new(issuers, StoreConfig::default(), clock.clone());
     store.trust_bundle().await.unwrap();
     let before = server.audited().len();
@@ -149,7 +151,7 @@ async fn many_who_want_the_same_leaf_cost_one_request() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let store = store(server.config(&token));
+    let store = store(config(&server, &token));
     let identity = workload("bookstore");
     let leaves = futures::future::join_all((0..100).map(|_| store.certificate(&identity))).await;
     let serials: BTreeSet<_> = leaves.into_iter().map(|leaf| leaf.unwrap().serial().to_owned()).collect();

@@ -5,10 +5,11 @@ use std::time::Duration;
 use osm_cluster::{ApiServer, KubernetesVersion};
 use osm_issuer::vault::{VaultAuth, VaultConfig};
 use osm_issuer::{Advice, CertificateStore, Clock, Issuer, Issuers, StoreConfig};
+use osm_open_bao::OpenBao;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::open_bao::{OpenBao, issuer, store, until, vault, workload};
+use crate::open_bao::{config, issuer, store, until, vault, workload};
 use crate::tokens::pass;
 
 const REVIEWER: &str = r#"
@@ -72,7 +73,7 @@ async fn a_service_account_logs_in_and_again_before_its_token_ends() {
         role: "osm".to_owned(),
         service_account_token: file.clone(),
     };
-    let config = VaultConfig { auth: auth.clone(), ..server.config("unused") };
+    let config = VaultConfig { auth: auth.clone(), ..config(&server, "unused") };
     let issuer = issuer(config.clone());
     let issuers = Issuers { signing: issuer.clone(), validating: Vec::new() };
     let issuing = CertificateStore::new(issuers, StoreConfig::default(), Clock::system());

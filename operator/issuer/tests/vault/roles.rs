@@ -2,10 +2,11 @@
 
 use osm_issuer::vault::VaultConfig;
 use osm_issuer::{Advice, Issuer};
+use osm_open_bao::{OpenBao, role};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::open_bao::{OpenBao, role, store, vault, workload};
+use crate::open_bao::{config, store, vault, workload};
 
 async fn probe(config: VaultConfig) -> Result<osm_issuer::IssuerHealth, osm_issuer::IssueError> {
     vault(config).probe(OffsetDateTime::now_utc()).await
@@ -16,7 +17,7 @@ async fn a_role_as_documented_is_healthy() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let health = probe(server.config(&token)).await.unwrap();
+    let health = probe(config(&server, &token)).await.unwrap();
     assert_eq!(health.subject, "CN=intermediate of the mesh");
     let left = health.remaining(OffsetDateTime::now_utc()).unwrap();
     assert!(left.as_secs() > 8700 * 3600, "{left:?}");
@@ -27,13 +28,13 @@ async fn a_role_as_documented_is_healthy() {
     keeps["use_csr_sans"] = json!(true);
     server.write("pki/roles/osm", keeps).await;
     let once = server.token_in(None, json!({"renewable": false})).await;
-    let health = probe(server.config(&once)).await.unwrap();
+    let health = probe(config(&server, &once)).await.unwrap();
     let [token, copy, names] = health.remarks.as_slice() else { panic!("three remarks: {:?}", health.remarks) };
     assert!(token.contains("Secret osm-system/osm-vault-token") && token.contains("cannot be renewed"), "{token}");
     assert!(copy.contains("no_store"), "{copy}");
     assert!(names.contains("set use_csr_sans=false"), "{names}");
     // It works all the same: the store's request has the names, and they are verified in the answer.
-    store(server.config(&once)).certificate(&workload("bookstore")).await.unwrap();
+    store(config(&server, &once)).certificate(&workload("bookstore")).await.unwrap();
 }
 
 #[tokio::test]
@@ -54,14 +55,14 @@ async fn each_way_in_which_a_role_does_not_fit_is_named_with_the_remedy() {
         let mut changed = role();
         changed[field] = value;
         server.write("pki/roles/osm", changed).await;
-        let error = probe(server.config(&token)).await.unwrap_err();
+        let error = probe(config(&server, &token)).await.unwrap_err();
         assert_eq!(error.reason(), "IssuerMisconfigured");
         assert_eq!(error.advice(), Advice::WaitForOperator);
         let text = error.to_string();
         assert!(text.contains("role pki/roles/osm: ") && text.contains(remedy), "{text}");
     }
     server.write("pki/roles/osm", role()).await;
-    probe(server.config(&token)).await.unwrap();
+    probe(config(&server, &token)).await.unwrap();
 }
 
 /// The server decides, whether or not anybody probed; what it does then is safe and says what to do.
@@ -81,7 +82,7 @@ async fn a_role_that_does_not_fit_gives_no_leaf() {
         let mut changed = role();
         changed[field] = value;
         server.write("pki/roles/osm", changed).await;
-        let error = store(server.config(&token)).certificate(&workload("bookstore")).await.unwrap_err();
+        let error = store(config(&server, &token)).certificate(&workload("bookstore")).await.unwrap_err();
         assert_eq!(error.reason(), reason, "{field}: {error}");
         assert!(error.to_string().contains(words), "{field}: {error}");
     }
@@ -91,7 +92,7 @@ async fn a_role_that_does_not_fit_gives_no_leaf() {
 async fn a_role_mount_or_issuer_that_is_not_there_is_named() {
     let server = OpenBao::start().await;
     server.set_up().await;
-    let root = "the-root-token-of-this-test";
+    let root = server.root_token();
     let check = async |config: VaultConfig, words: &[&str]| {
         for error in [
             probe(config.clone()).await.unwrap_err(),
@@ -101,7 +102,7 @@ async fn a_role_mount_or_issuer_that_is_not_there_is_named() {
             assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
         }
     };
-    let config = || server.config(root);
+    let config = || config(&server, root);
     check(VaultConfig { role: "nope".to_owned(), ..config() }, &["pki/roles/nope", "create the role"]).await;
     check(VaultConfig { mount: "nope".to_owned(), ..config() }, &["enable the PKI engine at nope"]).await;
     server.write("sys/mounts/empty", json!({"type": "pki"})).await;
@@ -124,7 +125,7 @@ async fn a_role_mount_or_issuer_that_is_not_there_is_named() {
 async fn an_intermediate_without_its_root_and_a_weak_root_are_refused() {
     let server = OpenBao::start().await;
     server.set_up().await;
-    let root = "the-root-token-of-this-test";
+    let root = server.root_token();
     server.write("sys/mounts/orphan", json!({"type": "pki"})).await;
     let request = json!({"common_name": "orphan", "key_type": "ec"});
     let request = server.write("orphan/intermediate/generate/internal", request).await;
@@ -132,7 +133,7 @@ async fn an_intermediate_without_its_root_and_a_weak_root_are_refused() {
     let signed = server.write("root-pki/root/sign-intermediate", signed).await;
     server.write("orphan/intermediate/set-signed", json!({"certificate": signed["data"]["certificate"]})).await;
     server.write("orphan/roles/osm", role()).await;
-    let error = probe(VaultConfig { mount: "orphan".to_owned(), ..server.config(root) }).await.unwrap_err();
+    let error = probe(VaultConfig { mount: "orphan".to_owned(), ..config(&server, root) }).await.unwrap_err();
     assert_eq!(error.reason(), "UnusableAuthority");
     assert!(error.to_string().contains("append the certificate of its issuer (CN=root of the mesh)"), "{error}");
 }

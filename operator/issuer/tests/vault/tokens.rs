@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use osm_issuer::vault::{VaultAuth, VaultConfig};
 use osm_issuer::{Advice, Credential, Issuer};
+use osm_open_bao::OpenBao;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::open_bao::{OpenBao, store, token_secret, until, vault, workload};
+use crate::open_bao::{config, store, token_secret, until, vault, workload};
 
 /// Lets `time` pass for timers, and not for the server.
 pub(crate) async fn pass(time: Duration) {
@@ -21,7 +22,7 @@ async fn a_token_is_renewed_before_it_ends() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({"ttl": "300s"})).await;
-    let vault = vault(server.config(&token));
+    let vault = vault(config(&server, &token));
     vault.trust_bundle().await.unwrap();
     let renewals = || server.audited().iter().filter(|path| *path == "auth/token/renew-self").count();
     pass(Duration::from_secs(190)).await;
@@ -46,7 +47,7 @@ async fn a_token_is_renewed_before_it_ends() {
 async fn a_token_that_does_not_end_is_left_alone() {
     let server = OpenBao::start().await;
     server.set_up().await;
-    let store = store(server.config("the-root-token-of-this-test"));
+    let store = store(config(&server, server.root_token()));
     store.certificate(&workload("bookstore")).await.unwrap();
     pass(Duration::from_secs(100_000)).await;
     store.rotate_now(&workload("bookstore")).await.unwrap();
@@ -58,8 +59,8 @@ async fn a_token_that_does_not_end_is_left_alone() {
 async fn a_token_that_is_no_good_is_blamed_on_its_secret() {
     let server = OpenBao::start().await;
     server.set_up().await;
-    let unknown = store(server.config("s.there-is-no-such-token"));
-    let probe = vault(server.config("s.there-is-no-such-token")).probe(OffsetDateTime::now_utc()).await.unwrap_err();
+    let unknown = store(config(&server, "s.there-is-no-such-token"));
+    let probe = vault(config(&server, "s.there-is-no-such-token")).probe(OffsetDateTime::now_utc()).await.unwrap_err();
     for error in [unknown.certificate(&workload("bookstore")).await.unwrap_err(), probe] {
         assert_eq!(error.advice(), Advice::WaitForOperator);
         assert_eq!(error.blame(), &token_secret());
@@ -72,13 +73,13 @@ async fn a_token_that_is_no_good_is_blamed_on_its_secret() {
     }
 
     let weak = server.token_in(None, json!({"policies": ["default"]})).await;
-    let error = store(server.config(&weak)).certificate(&workload("bookstore")).await.unwrap_err();
+    let error = store(config(&server, &weak)).certificate(&workload("bookstore")).await.unwrap_err();
     assert_eq!(error.blame(), &token_secret());
     assert!(error.to_string().contains("path \"pki/roles/osm\" { capabilities = [\"read\"] }"), "{error}");
 
     // Revoked while it is in use.
     let token = server.token_in(None, json!({})).await;
-    let revoked = store(server.config(&token));
+    let revoked = store(config(&server, &token));
     revoked.certificate(&workload("bookstore")).await.unwrap();
     server.write("auth/token/revoke", json!({"token": token})).await;
     let error = revoked.rotate_now(&workload("bookstore")).await.unwrap_err();
@@ -92,7 +93,7 @@ async fn a_token_that_is_no_good_is_blamed_on_its_secret() {
 #[tokio::test]
 async fn configurations_that_cannot_be_sent_are_refused() {
     let server = OpenBao::start().await;
-    let good = || server.config("token");
+    let good = || config(&server, "token");
     let token = |text: &str| VaultAuth::Token { token: Credential::new(text.to_owned()), origin: token_secret() };
     let cases: [(VaultConfig, &str); 7] = [
         (VaultConfig { auth: token(" \n"), ..good() }, "the token is empty"),
@@ -121,7 +122,7 @@ async fn a_token_never_appears_in_print() {
     let server = OpenBao::start().await;
     server.set_up().await;
     let token = server.token_in(None, json!({})).await;
-    let config = server.config(&token);
+    let config = config(&server, &token);
     let vault = vault(config.clone());
     vault.probe(OffsetDateTime::now_utc()).await.unwrap();
     vault.trust_bundle().await.unwrap();

@@ -1,5 +1,7 @@
 //! What a cluster has from its first moment on: DNS.
 
+use std::net::IpAddr;
+
 use serde_json::json;
 
 use super::network::DNS_SERVICE;
@@ -10,6 +12,10 @@ const COREFILE: &str = "\
     errors
     health
     ready
+    hosts /etc/coredns/hosts {
+        ttl 5
+        fallthrough
+    }
     kubernetes cluster.local in-addr.arpa ip6.arpa {
         pods insecure
         fallthrough in-addr.arpa ip6.arpa
@@ -19,6 +25,12 @@ const COREFILE: &str = "\
     loadbalance
 }
 ";
+
+/// A change of the DNS server's ConfigMap: names outside the cluster that it is to know, and no others.
+pub(super) fn hosts(hosts: &[(String, IpAddr)]) -> String {
+    let lines: String = hosts.iter().map(|(name, address)| format!("{address} {name}\n")).collect();
+    json!({ "data": { "hosts": lines } }).to_string()
+}
 
 /// The DNS server, as manifests.
 pub(super) fn coredns(image: &Image) -> String {
@@ -90,7 +102,7 @@ pub(super) fn coredns(image: &Image) -> String {
         name("ServiceAccount", "v1"),
         role,
         binding,
-        with(name("ConfigMap", "v1"), json!({ "data": { "Corefile": COREFILE } })),
+        with(name("ConfigMap", "v1"), json!({ "data": { "Corefile": COREFILE, "hosts": "" } })),
         deployment,
         service,
     ];
