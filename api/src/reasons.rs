@@ -105,6 +105,8 @@ reasons! {
         ProviderUnavailable,
         /// The provider refuses to issue.
         ProviderRefused,
+        /// The provider answers what cannot be used, or issues another certificate than it was asked for.
+        InvalidAnswer,
         /// The roles of all roots together are not a step of a rotation.
         InvalidRoles,
         /// A step of a rotation is under way.

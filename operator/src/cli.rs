@@ -149,6 +149,9 @@ struct StandaloneArgs {
     /// How long after a change of roots every file that proxies verify the control plane against has it, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = parse_seconds)]
     trust_bundle_delay: f64,
+    /// How often the providers of roots in use are looked at, and the Secrets with their credentials, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = parse_seconds)]
+    provider_check: f64,
     /// Where traces of the control plane's own work are sent, by OTLP over gRPC
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
@@ -260,6 +263,8 @@ async fn run_standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {
     let timing = Timing {
         proxy_grace: Duration::from_secs_f64(args.proxy_grace),
         trust_bundle_delay: Duration::from_secs_f64(args.trust_bundle_delay),
+        // Never without a pause.
+        look_every: Duration::from_secs_f64(args.provider_check.max(1.0)),
         ..Timing::STANDALONE
     };
     let ended = standalone::run(Standalone { folder, listen, admin, state, status, options, timing }).await;

@@ -8,6 +8,10 @@
 //! While there is no active MeshRootCertificate the authority that the control plane was started with signs: it takes part
 //! as a root like all others, active when no object is, inactive else, so that the first MeshRootCertificate is rotated to.
 //!
+//! **Providers and their credentials** are looked at once a minute, and every ten seconds while something is wrong: a Secret that was
+//! changed makes another issuer, which takes the place of the former when it is seen to sign with the same root, and no
+//! certificate is replaced for it. Secrets are not watched: the control plane may only get those that it is told to use.
+//!
 //! **How proxies are known to hold something.** Trust bundles and service certificates go by SDS over ADS, so a publication is
 //! held once the stream has acknowledged its epoch. Of what is not acknowledged yet, everything that may have arrived counts.
 //!
@@ -29,6 +33,7 @@ mod deliveries;
 mod follow;
 mod issuers;
 mod keeper;
+mod mark;
 mod page;
 mod provider;
 mod proxies;
@@ -61,6 +66,8 @@ pub struct Timing {
     pub proxy_grace: Duration,
     /// How long it takes at most until a trust bundle that was written is in the files of all proxies.
     pub trust_bundle_delay: Duration,
+    /// How often the provider of a root in use is looked at, and the Secrets that are its credentials.
+    pub look_every: Duration,
     /// How often the number of connected proxies is written down at the most.
     pub write_count_every: Duration,
 }
@@ -70,6 +77,7 @@ impl Timing {
     pub const STANDALONE: Self = Self {
         proxy_grace: Duration::from_secs(60),
         trust_bundle_delay: Duration::from_secs(10),
+        look_every: Duration::from_secs(60),
         write_count_every: Duration::from_secs(2),
     };
     /// Of a control plane in a cluster: a kubelet looks for new ConfigMaps once a minute, and what is written costs a request.

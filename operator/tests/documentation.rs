@@ -7,7 +7,7 @@ mod blocks;
 
 use std::collections::BTreeSet;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use osm_admission::{Injection, InjectorConfig, NamespaceSettings, PodAdmission, inject};
 use osm_api::{
     ConditionType, HttpRouteGroupReason, MeshConfigReason, MeshRootCertificateReason, Object, ProxySnapshotReason,
@@ -106,6 +106,29 @@ fn every_command_is_one() {
         }
     }
     assert!(commands >= 10, "{commands} commands");
+}
+
+/// Names of the options of a command and of those below it.
+fn options_of(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|argument| Some(format!("--{}", argument.get_long()?)));
+    own.chain(command.get_subcommands().flat_map(options_of)).collect()
+}
+
+#[test]
+fn every_option_of_roots_is_one_and_has_the_default_that_is_told() {
+    let (text, command) = (page("certificates.md"), Cli::command());
+    let known = options_of(&command);
+    let told = quoted(&text, "--");
+    assert!(told.len() >= 5, "{told:?}");
+    for option in told {
+        assert!(known.contains(option), "{option}");
+    }
+    assert!(text.contains("looked at once a minute"));
+    for (name, option) in [("run", "provider_check_seconds"), ("standalone", "provider_check")] {
+        let command = command.find_subcommand(name).unwrap();
+        let argument = command.get_arguments().find(|argument| argument.get_id() == option).unwrap();
+        assert_eq!(argument.get_default_values(), ["60"], "{option}");
+    }
 }
 
 /// Texts in backticks that begin with `start`.

@@ -11,8 +11,9 @@ use time::OffsetDateTime;
 use crate::bundle::TrustBundle;
 use crate::error::{Blame, IssueError};
 use crate::identity::{PeerIdentity, SubjectNames};
-use crate::key::LeafKey;
+use crate::key::{LeafKey, LeafKeyAlgorithm};
 use crate::validity::LeafValidity;
+use crate::verify::{Expectation, verify_leaf};
 
 /// What a provider is asked to sign. It holds the leaf's private key and never gives it: a provider that must send a signing
 /// request has one [made](Self::csr) with it, and one that writes the certificate itself needs the public key alone.
@@ -171,6 +172,29 @@ impl NamedIssuer {
     pub fn validating(origin: Blame, bundle: TrustBundle) -> Self {
         let issuer = crate::validating::Validating { origin: origin.clone(), bundle };
         Self { origin, issuer: Arc::new(issuer) }
+    }
+
+    /// The same issuer, trusted by `bundle` whatever it says of its roots later: a provider never changes on its own what a mesh
+    /// trusts, and what it signs with another root is refused.
+    #[must_use]
+    pub fn pinned(&self, bundle: TrustBundle) -> Self {
+        let issuer = crate::validating::Pinned { inner: Arc::clone(&self.issuer), bundle };
+        Self { origin: self.origin.clone(), issuer: Arc::new(issuer) }
+    }
+
+    /// Has a certificate of `identity` issued that is thrown away, and verifies it like one that is used: whether a provider
+    /// gives what it is asked for shows only then.
+    ///
+    /// # Errors
+    /// As for [`Issuer::issue`], and [`IssueError::BadCertificate`] when the certificate cannot be used.
+    pub async fn try_out(&self, identity: PeerIdentity, now: OffsetDateTime) -> Result<(), IssueError> {
+        let key = Arc::new(LeafKey::generate(LeafKeyAlgorithm::default())?);
+        let request = CertificateRequest::new(key, identity, LeafValidity::MIN, now);
+        let issued = self.issuer.issue(&request).await?;
+        let bundle = self.issuer.trust_bundle().await?;
+        verify_leaf(&issued, &Expectation { request: &request, bundle: &bundle }, now)
+            .map(drop)
+            .map_err(|problem| IssueError::BadCertificate { origin: self.origin.clone(), problem })
     }
 }
 

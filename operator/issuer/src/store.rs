@@ -107,6 +107,12 @@ impl CertificateStore {
         entries.iter().map(|(identity, entry)| entry.status(identity)).collect()
     }
 
+    /// The first identity, in order, whose last attempt failed by the issuers in place, with the failure.
+    pub fn first_failure(&self) -> Option<(PeerIdentity, FailureStatus)> {
+        let entries = self.entries.lock();
+        entries.iter().find_map(|(identity, entry)| Some((identity.clone(), entry.failure()?)))
+    }
+
     /// Reports every change from now on. What changed more often than it is read is reported once.
     pub fn subscribe(&self) -> Changes {
         self.subscribers.subscribe()
@@ -139,8 +145,9 @@ impl CertificateStore {
         Ok(bundle)
     }
 
-    /// Puts other issuers in place. Their roots are asked for first; when that fails, nothing changes. If another issuer
-    /// signs from now on, every leaf is due for renewal, and failures are forgotten.
+    /// Puts other issuers in place. Their roots are asked for first; when that fails, nothing changes. If leaves are of other
+    /// roots from now on, every leaf is due for renewal; one that signs with the same roots, with another credential for
+    /// instance, takes over without that. Failures are forgotten: what failed is tried again at once.
     ///
     /// # Errors
     /// [`IssueError`] of the first issuer that does not give its roots.
@@ -148,11 +155,16 @@ impl CertificateStore {
         if self.signing.set_issuers(issuers).await? {
             self.subscribers.publish(&Change::TrustBundle);
         }
+        self.retry_failures();
+        Ok(())
+    }
+
+    /// Forgets failures: what failed is tried again at once.
+    pub fn retry_failures(&self) {
         for entry in self.entries.lock().values() {
             entry.forget_failure();
         }
         self.schedule_changed.notify_one();
-        Ok(())
     }
 
     /// Key and validity of leaves issued from now on. Leaves at hand keep theirs until they are renewed.
@@ -251,14 +263,19 @@ impl CertificateStore {
         outcome
     }
 
-    /// An issuer that was replaced while it signed may be trusted no longer by the time its certificate is used, so the
-    /// one in its place is asked instead.
+    /// An issuer that was replaced while it signed may be trusted no longer by the time its certificate is used, and its failure
+    /// is no news, so the one in its place is asked instead.
     async fn issue(&self, identity: &PeerIdentity) -> Result<signing::Issued, IssueError> {
         self.trust_bundle().await?;
         loop {
-            let issued = self.signing.issue(identity).await?;
-            if issued.generation == self.signing.generation() {
-                return Ok(issued);
+            let revision = self.signing.revision();
+            let issued = self.signing.issue(identity).await;
+            let is_current = match &issued {
+                Ok(issued) => issued.generation == self.signing.generation(),
+                Err(_) => revision == self.signing.revision(),
+            };
+            if is_current {
+                return issued;
             }
         }
     }

@@ -1,4 +1,7 @@
-//! Roots that are trusted and sign nothing: those of an authority whose provider is not there any more.
+//! Roots that do not depend on what a provider says from now on: those of an authority whose provider is not there any more, and
+//! those that a provider had when it was taken up.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -35,5 +38,27 @@ impl Issuer for Validating {
 
     async fn probe(&self, _: OffsetDateTime) -> Result<IssuerHealth, IssueError> {
         Err(self.cannot_sign())
+    }
+}
+
+/// An issuer whose roots are those that it had once: what was decided about, and what everybody verifies its certificates by.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    pub(crate) inner: Arc<dyn Issuer>,
+    pub(crate) bundle: TrustBundle,
+}
+
+#[async_trait]
+impl Issuer for Pinned {
+    async fn issue(&self, request: &CertificateRequest) -> Result<IssuedCertificate, IssueError> {
+        self.inner.issue(request).await
+    }
+
+    async fn trust_bundle(&self) -> Result<TrustBundle, IssueError> {
+        Ok(self.bundle.clone())
+    }
+
+    async fn probe(&self, now: OffsetDateTime) -> Result<IssuerHealth, IssueError> {
+        self.inner.probe(now).await
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use osm_issuer::rotation::{Record, RootName};
 use osm_issuer::{CertificateStore, Clock, Issuers, StoreConfig};
 
+use super::Timing;
 use super::issuers::{self, BuiltIn};
 use super::provider::{Built, Factory};
 use super::record::RecordFile;
@@ -28,7 +29,9 @@ pub(crate) struct Followed {
     factory: Factory,
     clock: Clock,
     text: Option<String>,
-    signing: Option<(RootName, Built)>,
+    /// The issuers of the roots in force, and when their providers were looked at.
+    built: BTreeMap<RootName, Built>,
+    looked: Instant,
 }
 
 /// Opens a store that signs with what is in force according to the state folder: the root that the record names, or the
@@ -45,16 +48,16 @@ pub(crate) async fn open_store(
     let file = RecordFile::in_folder(folder);
     let built_in = BuiltIn::in_folder(namespace, folder);
     let text = file.text()?;
-    let (record, built) = in_force(&file, text.as_deref(), &built_in, &factory, &clock).await?;
+    let (record, built) = in_force(&file, text.as_deref(), &BTreeMap::new(), &built_in, &factory, &clock).await?;
     let issuers = issuers::issuers(&record, &built).context("find out who signs")?;
     let store = Arc::new(CertificateStore::new(issuers, StoreConfig::default(), clock.clone()));
-    let signing = signing_of(&record, &built);
-    Ok(Followed { store, file, built_in, factory, clock, text, signing })
+    Ok(Followed { store, file, built_in, factory, clock, text, built, looked: Instant::now() })
 }
 
 async fn in_force(
     file: &RecordFile,
     text: Option<&str>,
+    current: &BTreeMap<RootName, Built>,
     built_in: &BuiltIn,
     factory: &Factory,
     clock: &Clock,
@@ -63,12 +66,14 @@ async fn in_force(
     match text {
         Some(text) => {
             let document = file.parse(text)?;
-            Ok((document.record(), issuers::of_record(&document, built_in, factory, now).await?))
+            Ok((document.record(), issuers::of_record(&document, current, built_in, factory, now).await?))
         }
         None => {
             let name = built_in.name.clone();
             let record = Record { signing: Some(name.clone()), trusted: [name.clone()].into() };
-            let built = built_in.build(Missing::Make, now).await;
+            let current = current.get(&name);
+            let missing = if current.is_some() { Missing::Report } else { Missing::Make };
+            let built = built_in.renew(current, missing, now).await;
             let built =
                 built.map_err(|problem| anyhow::anyhow!("{problem}")).context("use the certificate authority")?;
             Ok((record, BTreeMap::from([(name, built)])))
@@ -76,13 +81,7 @@ async fn in_force(
     }
 }
 
-fn signing_of(record: &Record, built: &BTreeMap<RootName, Built>) -> Option<(RootName, Built)> {
-    let name = record.signing.clone()?;
-    let built = built.get(&name)?.clone();
-    Some((name, built))
-}
-
-/// Follows the record for ever. What cannot be read is looked at again.
+/// Follows the record, and the Secrets of its roots, for ever. What cannot be read is looked at again.
 pub(crate) async fn follow(followed: &mut Followed) -> Infallible {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -95,22 +94,21 @@ pub(crate) async fn follow(followed: &mut Followed) -> Infallible {
 }
 
 async fn take_up(followed: &mut Followed) -> anyhow::Result<()> {
-    let Followed { store, file, built_in, factory, clock, text, signing } = followed;
+    let Followed { store, file, built_in, factory, clock, text, built, looked } = followed;
     let now_text = file.text()?;
-    if now_text.is_none() || now_text == *text {
+    let is_new = now_text.is_some() && now_text != *text;
+    if !is_new && looked.elapsed() < Timing::STANDALONE.look_every {
         return Ok(());
     }
-    let (record, mut built) = in_force(file, now_text.as_deref(), built_in, factory, clock).await?;
-    // The same issuer as before, or every certificate would be taken for another's.
-    if let (Some((name, before)), Some(now)) = (signing.as_ref(), record.signing.as_ref())
-        && name == now
-        && built.get(now).is_some_and(|built| built.bundle == before.bundle && built.signs == before.signs)
-    {
-        built.insert(name.clone(), before.clone());
+    *looked = Instant::now();
+    let wanted = if is_new { &now_text } else { &*text };
+    let (record, now_built) = in_force(file, wanted.as_deref(), built, built_in, factory, clock).await?;
+    let is_same = |(name, now): (&RootName, &Built)| built.get(name).is_some_and(|before| before.is(now));
+    if is_new || !now_built.iter().all(is_same) {
+        let issuers: Issuers = issuers::issuers(&record, &now_built).context("find out who signs")?;
+        store.set_issuers(issuers).await?;
     }
-    let issuers: Issuers = issuers::issuers(&record, &built).context("find out who signs")?;
-    store.set_issuers(issuers).await?;
-    *signing = signing_of(&record, &built);
-    *text = now_text;
+    *text = wanted.clone();
+    *built = now_built;
     Ok(())
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use osm_api::MeshRootCertificateReason as Reason;
 use osm_issuer::rotation::{Record, RootName};
-use osm_issuer::{Blame, IssueError, IssuerConfig, Issuers, NamedIssuer, TrustBundle, tresor};
+use osm_issuer::{Blame, IssuerConfig, Issuers, NamedIssuer, TrustBundle, tresor};
 use time::OffsetDateTime;
 
-use super::provider::{Built, Factory, RootProblem};
+use super::mark::Marking;
+use super::provider::{Built, Factory, Material, RootProblem};
 use super::record::{RecordDocument, RecordedRoot};
 use super::secrets::{self, Missing, Secrets};
 
@@ -58,8 +59,13 @@ impl BuiltIn {
         }
     }
 
-    /// Opens it; `missing` says what is done if it is not there.
-    pub(super) async fn build(&self, missing: Missing, now: OffsetDateTime) -> Result<Built, RootProblem> {
+    /// Opens it: `current` if it is as it was. `missing` says what is done if it is not there.
+    pub(super) async fn renew(
+        &self,
+        current: Option<&Built>,
+        missing: Missing,
+        now: OffsetDateTime,
+    ) -> Result<Built, RootProblem> {
         let (field, material, origin) = match &self.place {
             Place::Folder(folder) => {
                 let material = secrets::authority_in_folder(FOLDER_FLAG, folder.clone(), missing, now).await?;
@@ -71,37 +77,40 @@ impl BuiltIn {
                 (SECRET_FLAG, material, secrets.blame(namespace, name))
             }
         };
+        let mut marking = Marking::new();
+        marking.add_authority(&material);
         let config = IssuerConfig::Tresor(tresor::TresorConfig { material, origin });
-        let problem = |error: &IssueError| RootProblem::of_issuer(field, error);
-        let issuer = config.build(now).map_err(|error| problem(&error))?;
-        let bundle = issuer.issuer.trust_bundle().await.map_err(|error| problem(&error))?;
-        Built::new(issuer, bundle, true)
-            .ok_or_else(|| RootProblem::local(field, "the authority's certificate cannot be read"))
+        Built::renewed(Material { field, config, mark: marking.finish(), trial: None }, current, now).await
     }
 }
 
 /// A root of which only the certificates are known.
 pub(super) fn validating(name: &RootName, bundle: TrustBundle) -> Option<Built> {
     let origin = Blame::Remote { address: format!("the former root {name}") };
-    Built::new(NamedIssuer::validating(origin, bundle.clone()), bundle, false)
+    Built::validating(NamedIssuer::validating(origin, bundle.clone()), bundle)
 }
 
 /// The issuer of a root that is in force, from what was written down. One that cannot be had, or that holds other certificates
-/// than those in force, only stays trusted by those, until it is as it was.
+/// than those in force, only stays trusted by those, until it is as it was; unless it is at hand (`current`) as it was.
 pub(super) async fn recorded(
     name: &RootName,
-    root: &RecordedRoot,
-    bundle: Option<TrustBundle>,
+    (root, bundle): (&RecordedRoot, Option<TrustBundle>),
+    current: Option<&Built>,
     built_in: &BuiltIn,
     factory: &Factory,
     now: OffsetDateTime,
 ) -> Result<Built, RootProblem> {
     let built = match &root.provider {
-        None => built_in.build(Missing::Report, now).await,
-        Some(provider) => factory.build(provider, Missing::Report, now).await,
+        None => built_in.renew(current, Missing::Report, now).await,
+        Some(provider) => factory.renew(provider, current, Missing::Report, now).await,
     };
+    let at_hand = current.filter(|current| current.signs() && Some(&current.bundle) == bundle.as_ref());
     match (built.and_then(|built| unchanged(built, bundle.as_ref())), bundle) {
         (Ok(built), _) => Ok(built),
+        (Err(problem), _) if at_hand.is_some() => {
+            tracing::warn!(root = %name, %problem, "the root signs as before");
+            at_hand.cloned().ok_or(problem)
+        }
         (Err(problem), Some(bundle)) => {
             tracing::error!(
                 root = %name, field = problem.field, message = problem.message, remedy = problem.remedy,
@@ -126,10 +135,11 @@ pub(super) fn unchanged(built: Built, in_force: Option<&TrustBundle>) -> Result<
     }
 }
 
-/// What the store signs with and trusts. Others than the signing root are trusted by the certificates that are known, so
-/// that nobody has to be reached for it.
+/// What the store signs with and trusts. All roots are trusted by the certificates that are known, so that nobody has to be
+/// reached for it, and no provider changes on its own what is trusted.
 pub(super) fn issuers(record: &Record, built: &BTreeMap<RootName, Built>) -> Option<Issuers> {
-    let signing = built.get(record.signing.as_ref()?)?.issuer.clone();
+    let signing = built.get(record.signing.as_ref()?)?;
+    let signing = signing.issuer.pinned(signing.bundle.clone());
     let others = record.trusted.iter().filter(|name| record.signing.as_ref() != Some(name));
     let validating = others.filter_map(|name| {
         let built = built.get(name)?;
@@ -138,19 +148,20 @@ pub(super) fn issuers(record: &Record, built: &BTreeMap<RootName, Built>) -> Opt
     Some(Issuers { signing, validating: validating.collect() })
 }
 
-/// The issuers of a record that was written down.
+/// The issuers of a record that was written down; those of `current` that are as they were.
 ///
 /// # Errors
 /// Neither the issuer nor the certificates of one of its roots can be had.
 pub(super) async fn of_record(
     document: &RecordDocument,
+    current: &BTreeMap<RootName, Built>,
     built_in: &BuiltIn,
     factory: &Factory,
     now: OffsetDateTime,
 ) -> anyhow::Result<BTreeMap<RootName, Built>> {
     let mut built = BTreeMap::new();
     for (name, (root, bundle)) in document.roots() {
-        let one = recorded(&name, root, bundle, built_in, factory, now).await;
+        let one = recorded(&name, (root, bundle), current.get(&name), built_in, factory, now).await;
         let one = one.map_err(|problem| anyhow::anyhow!("{problem}")).with_context(|| format!("use root {name}"))?;
         built.insert(name, one);
     }

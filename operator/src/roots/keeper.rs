@@ -16,7 +16,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use osm_api::{MeshRootCertificate, ObjectRef};
 use osm_issuer::rotation::{Evidence, Plan, Record, RootName, Step, plan};
-use osm_issuer::{CertificateStore, Clock, StoreConfig};
+use osm_issuer::{CertificateStore, Clock, NamedIssuer, StoreConfig};
 use osm_kubernetes::EventType;
 use osm_xds::{Cache, Epoch, Server};
 use serde_json::Value;
@@ -70,6 +70,13 @@ pub(crate) struct KeeperInputs {
     pub(crate) clock: Clock,
 }
 
+/// What the store was told.
+struct Enforced {
+    record: Record,
+    /// The issuer that signs.
+    signer: NamedIssuer,
+}
+
 /// See the module.
 pub(crate) struct Keeper {
     inputs: KeeperInputs,
@@ -80,8 +87,8 @@ pub(crate) struct Keeper {
     record: Record,
     /// Since when `record` is what it is.
     record_since: Instant,
-    /// What the store was last told: the record, and whether the root that signs can.
-    enforced: Option<(Record, bool)>,
+    /// What the store was last told.
+    enforced: Option<Enforced>,
     /// What is written down, as far as this process knows; and since when.
     written: (RecordDocument, Instant),
     /// Whether that is known to be the newest. Only then this process may write.
@@ -105,21 +112,24 @@ impl Keeper {
         let now = inputs.clock.now();
         let record = document.record();
         let issuers = issuers::issuers(&record, &built).context("find out which root signs")?;
-        let signs = record.signing.as_ref().and_then(|name| built.get(name)).is_some_and(|built| built.signs);
+        let signer = record.signing.as_ref().and_then(|name| built.get(name)).map(|built| built.issuer.clone());
         let mut roots: BTreeMap<RootName, Known> = BTreeMap::new();
         for (name, (recorded, _)) in document.roots() {
             let since = OffsetDateTime::from_unix_timestamp(recorded.trusted_since).ok();
             roots.entry(name).or_default().trusted_since = since;
         }
         for (name, built) in built {
-            roots.entry(name).or_default().built = Some(built);
+            let known = roots.entry(name).or_default();
+            // One that signs was looked at just now.
+            known.looked = built.signs().then_some(now);
+            known.built = Some(built);
         }
         let keeper = Self {
             store: Arc::new(CertificateStore::new(issuers, StoreConfig::default(), inputs.clock.clone())),
             deliveries: Arc::default(),
             roots,
             making: Making::default(),
-            enforced: Some((record.clone(), signs)),
+            enforced: signer.map(|signer| Enforced { record: record.clone(), signer }),
             record,
             record_since: Instant::now(),
             watched: Watched::new(document.proxies, now + inputs.timing.proxy_grace),
@@ -222,9 +232,7 @@ impl Keeper {
                 object,
             });
             // Whatever was wrong may be mended.
-            if let Some((_, at)) = &mut known.problem {
-                *at = OffsetDateTime::UNIX_EPOCH;
-            }
+            known.looked = None;
             if known.object.is_none() {
                 known.problem = None;
             }
@@ -277,7 +285,7 @@ impl Keeper {
             known.trusted_since = OffsetDateTime::from_unix_timestamp(recorded.trusted_since).ok();
             if known.bundle() != bundle.as_ref() {
                 known.built = bundle.and_then(|bundle| issuers::validating(&name, bundle));
-                known.problem = None;
+                (known.problem, known.looked) = (None, None);
             }
         }
         self.record = document.record();
@@ -381,16 +389,19 @@ impl Keeper {
     /// Tells the store what is in force, if it was told something else.
     async fn enforce(&mut self) {
         let Some(signing) = self.record.signing.clone() else { return };
-        let signs = self.roots.get(&signing).is_some_and(Known::signs);
-        let wanted = (self.record.clone(), signs);
+        let Some(built) = self.roots.get(&signing).and_then(|known| known.built.as_ref()) else { return };
+        let is_told = self.enforced.as_ref().is_some_and(|enforced| {
+            enforced.record == self.record && Arc::ptr_eq(&enforced.signer.issuer, &built.issuer.issuer)
+        });
         // An issuer that is about to be there need not be told of twice.
-        let is_coming = !signs && self.making.is_making(&signing);
-        if self.enforced.as_ref() == Some(&wanted) || is_coming || Instant::now() < self.try_again {
+        let is_coming = !built.signs() && self.making.is_making(&signing);
+        if is_told || is_coming || Instant::now() < self.try_again {
             return;
         }
+        let signer = built.issuer.clone();
         let Some(issuers) = issuers::issuers(&self.record, &self.built()) else { return };
         match self.store.set_issuers(issuers).await {
-            Ok(()) => self.enforced = Some(wanted),
+            Ok(()) => self.enforced = Some(Enforced { record: self.record.clone(), signer }),
             Err(error) => {
                 tracing::warn!(%error, reason = error.reason(), "the roots in force cannot be used yet; trying again");
                 self.try_again = Instant::now() + TRY_AGAIN;
@@ -400,7 +411,7 @@ impl Keeper {
 
     /// Whether the store was told of what is in force.
     fn is_enforced(&self) -> bool {
-        self.enforced.as_ref().is_some_and(|(record, _)| *record == self.record)
+        self.enforced.as_ref().is_some_and(|enforced| enforced.record == self.record)
     }
 
     async fn follow(&mut self, server: &Server, cache: &Cache) -> Duration {

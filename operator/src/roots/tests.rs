@@ -1,6 +1,8 @@
 //! The keeper on a folder, without proxies: which roots come into force, what their status says, and that a bad root never
 //! takes the place of one that is in force.
 
+mod credentials;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +59,12 @@ async fn run(state: &Path, objects: RootObjects) -> Running {
         built_in: BuiltIn::in_folder(NAMESPACE, state),
         record: RecordStore::File(RecordFile::in_folder(state)),
         surroundings: Surroundings::Alone,
-        timing: Timing { proxy_grace: Duration::ZERO, trust_bundle_delay: Duration::ZERO, ..Timing::STANDALONE },
+        timing: Timing {
+            proxy_grace: Duration::ZERO,
+            trust_bundle_delay: Duration::ZERO,
+            look_every: Duration::from_millis(100),
+            ..Timing::STANDALONE
+        },
         clock: Clock::system(),
     };
     let in_force = inputs.take_up(&objects).await.unwrap().expect("a process alone decides");

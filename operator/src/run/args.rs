@@ -82,6 +82,9 @@ pub(crate) struct RunArgs {
     /// Seconds for which a change of roots waits for a proxy that was connected to come back
     #[arg(long, default_value_t = 60)]
     proxy_grace_seconds: u64,
+    /// Seconds after which the providers of roots in use are looked at again, and the Secrets with their credentials
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    provider_check_seconds: u64,
     /// Where traces of the control plane's own work are sent, by OTLP over gRPC
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub(crate) otlp_endpoint: Option<String>,
@@ -134,6 +137,7 @@ impl RunArgs {
         Timing {
             proxy_grace: Duration::from_secs(self.proxy_grace_seconds),
             trust_bundle_delay: Duration::from_secs(self.trust_bundle_delay_seconds),
+            look_every: Duration::from_secs(self.provider_check_seconds),
             ..Timing::CLUSTER
         }
     }

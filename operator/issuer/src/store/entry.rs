@@ -90,6 +90,12 @@ impl Entry {
         }
     }
 
+    /// The last failure, if it is not forgotten.
+    pub(super) fn failure(&self) -> Option<FailureStatus> {
+        let state = self.state.lock();
+        state.failure.clone().filter(|failure| failure.retry_at != Some(failure.at))
+    }
+
     pub(super) fn due_at(&self, generation: u64) -> Option<OffsetDateTime> {
         self.state.lock().due_at(generation)
     }
@@ -132,8 +138,8 @@ impl State {
         (issued.leaf.not_after() > now).then(|| issued.leaf.clone())
     }
 
-    /// When an issuance should start: after a failure when that says so, else when the leaf is old or was signed by an
-    /// issuer that no longer signs. Nothing is due before the first issuance, because that is under way.
+    /// When an issuance should start: after a failure when that says so, else when the leaf is old or of a root that no longer
+    /// signs. Nothing is due before the first issuance, because that is under way.
     fn due_at(&self, generation: u64) -> Option<OffsetDateTime> {
         if let Some(failure) = &self.failure {
             return failure.retry_at;

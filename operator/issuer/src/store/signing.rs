@@ -24,7 +24,7 @@ const ISSUER_TIMEOUT: Duration = Duration::from_secs(30);
 /// When an issuer that did not answer in time is asked again.
 const TIMEOUT_RETRY: Duration = Duration::from_secs(5);
 
-/// A leaf, and which generation of issuers signed it.
+/// A leaf, and which generation of roots it is of.
 #[derive(Debug, Clone)]
 pub(super) struct Issued {
     pub(super) leaf: Arc<LeafCertificate>,
@@ -45,7 +45,7 @@ pub(super) struct Signing {
 #[derive(Debug, Clone)]
 struct Roster {
     issuers: Issuers,
-    /// Counts changes of the signing issuer.
+    /// Counts changes of the roots that leaves are signed by.
     generation: u64,
     /// Counts changes of any issuer.
     revision: u64,
@@ -78,6 +78,10 @@ impl Signing {
 
     pub(super) fn generation(&self) -> u64 {
         self.roster.lock().generation
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.roster.lock().revision
     }
 
     pub(super) fn renewal_concurrency(&self) -> usize {
@@ -113,8 +117,8 @@ impl Signing {
     pub(super) async fn set_issuers(&self, issuers: Issuers) -> Result<bool, IssueError> {
         let fetched = fetch_bundles(&issuers).await?;
         let mut roster = self.roster.lock();
-        let same_signer = Arc::ptr_eq(&roster.issuers.signing.issuer, &issuers.signing.issuer);
-        roster.generation += u64::from(!same_signer);
+        let same_roots = roster.bundles.as_ref().is_some_and(|bundles| bundles.signing == fetched.signing);
+        roster.generation += u64::from(!same_roots);
         roster.revision += 1;
         roster.issuers = issuers;
         Ok(roster.adopt(fetched))

@@ -7,6 +7,7 @@ mod openssl;
 mod renewal;
 mod secrets;
 mod store;
+mod successor;
 mod support;
 mod tls;
 mod verification;

@@ -22,20 +22,20 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Tresor behind a gate: counts what passes, and fails when told to.
 #[derive(Debug)]
-struct Gate {
+pub(crate) struct Gate {
     inner: NamedIssuer,
     requests: AtomicUsize,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
     /// One permit lets one request through.
-    open: Semaphore,
+    pub(crate) open: Semaphore,
     failure: Mutex<Option<IssueError>>,
     bundle_requests: AtomicUsize,
 }
 
 impl Gate {
     /// `permits` requests pass without being let through.
-    fn new(inner: NamedIssuer, permits: usize) -> Arc<Self> {
+    pub(crate) fn new(inner: NamedIssuer, permits: usize) -> Arc<Self> {
         Arc::new(Self {
             inner,
             requests: AtomicUsize::new(0),
@@ -47,18 +47,18 @@ impl Gate {
         })
     }
 
-    fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
-    fn fail_with(&self, failure: Option<IssueError>) {
+    pub(crate) fn fail_with(&self, failure: Option<IssueError>) {
         *self.failure.lock().unwrap() = failure;
     }
 }
 
 /// A local type, because the trait and `Arc` are both foreign.
 #[derive(Debug)]
-struct Gated(Arc<Gate>);
+pub(crate) struct Gated(pub(crate) Arc<Gate>);
 
 #[async_trait::async_trait]
 impl Issuer for Gated {
@@ -86,7 +86,7 @@ impl Issuer for Gated {
     }
 }
 
-fn new_tresor(now: OffsetDateTime) -> NamedIssuer {
+pub(crate) fn new_tresor(now: OffsetDateTime) -> NamedIssuer {
     tresor(&AuthorityMaterial::generate(AuthorityKey::EcdsaP256, now).unwrap(), now)
 }
 
@@ -98,7 +98,7 @@ fn gated(permits: usize, config: StoreConfig) -> (Arc<CertificateStore>, Arc<Gat
     (Arc::new(store), gate, clock)
 }
 
-fn unreachable() -> IssueError {
+pub(crate) fn unreachable() -> IssueError {
     IssueError::Unreachable {
         remote: origin(),
         message: "connection refused".to_owned(),
@@ -111,7 +111,7 @@ async fn next(changes: &mut Changes) -> Change {
 }
 
 /// Lets other tasks run until `condition` holds.
-async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
             tokio::task::yield_now().await;

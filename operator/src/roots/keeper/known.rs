@@ -1,5 +1,7 @@
 //! What is known of one root.
 
+use std::time::Duration;
+
 use osm_api::{MeshRootCertificate, MeshRootCertificateReason as Reason, ObjectRef, Role as ApiRole};
 use osm_issuer::TrustBundle;
 use osm_issuer::rotation::{Availability, Role, Root, RootName, Standing};
@@ -8,7 +10,7 @@ use osm_model::{Aspect, Finding, Severity};
 use time::OffsetDateTime;
 
 use super::KeeperInputs;
-use crate::roots::provider::{Built, RootProblem};
+use crate::roots::provider::{Built, RootProblem, TRY_AGAIN};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,8 +19,10 @@ pub(super) struct Known {
     pub(super) object: Option<RootObject>,
     /// The issuer that is used, or could be.
     pub(super) built: Option<Built>,
-    /// Why it cannot be used, or could not be renewed; and when to look again.
-    pub(super) problem: Option<(RootProblem, OffsetDateTime)>,
+    /// What was wrong when its provider was looked at last: it cannot be used, or will not be if nobody acts.
+    pub(super) problem: Option<RootProblem>,
+    /// When that was; `None` when it is to be looked at now.
+    pub(super) looked: Option<OffsetDateTime>,
     pub(super) trusted_since: Option<OffsetDateTime>,
 }
 
@@ -32,35 +36,60 @@ pub(super) struct RootObject {
 
 impl Known {
     pub(super) fn signs(&self) -> bool {
-        self.built.as_ref().is_some_and(|built| built.signs)
+        self.built.as_ref().is_some_and(Built::signs)
     }
 
     pub(super) fn bundle(&self) -> Option<&TrustBundle> {
         self.built.as_ref().map(|built| &built.bundle)
     }
 
-    /// Whether an issuer should be made of it now: it has none that signs, its text can be understood, and what failed last is
-    /// to be tried again.
-    pub(super) fn wants_issuer(&self, now: OffsetDateTime) -> bool {
-        let is_due = self.problem.as_ref().is_none_or(|(_, at)| *at <= now);
+    /// Whether its provider is to be looked at now. One in use is every once in a while (`every`), sooner when something was
+    /// wrong, or when requests for certificates fail (`is_failing`); one that is not in use until it is seen to be able to sign.
+    pub(super) fn is_due(&self, is_in_force: bool, is_failing: bool, every: Duration, now: OffsetDateTime) -> bool {
+        let role = self.object.as_ref().map_or(ApiRole::Inactive, |object| object.object.spec.role());
+        let is_in_use = is_in_force || role != ApiRole::Inactive;
+        let takes_part = is_in_use || (self.object.is_some() && (!self.signs() || self.looked.is_none()));
         let is_understood = self.object.as_ref().is_none_or(|object| object.parsed.value.is_some());
-        !self.signs() && is_understood && is_due
+        let wait = match self.problem.as_ref().map(|problem| problem.retry) {
+            Some(Some(retry)) => retry,
+            Some(None) => TRY_AGAIN.min(every),
+            None if is_failing => TRY_AGAIN.min(every),
+            None => every,
+        };
+        // A clock that was set back is no reason to wait.
+        let is_time = self.looked.is_none_or(|at| now < at || at + wait <= now);
+        takes_part && is_understood && is_time
     }
 
-    pub(super) fn fail(&mut self, name: &RootName, problem: RootProblem, now: OffsetDateTime) {
-        let again = self.problem.as_ref().is_some_and(|(before, _)| before.message == problem.message);
-        if !again {
-            tracing::error!(root = %name, field = problem.field, message = problem.message, remedy = problem.remedy, "the root cannot be used");
+    /// Takes over what came of a look at `now`. The last good issuer stays, whatever is wrong.
+    pub(super) fn take(&mut self, name: &RootName, looked: Result<Built, RootProblem>, now: OffsetDateTime) {
+        self.looked = Some(now);
+        match looked {
+            Ok(built) => {
+                if self.problem.is_some() || !self.built.as_ref().is_some_and(|before| before.is(&built)) {
+                    tracing::info!(root = %name, not_after = %built.not_after, "the root can be used");
+                }
+                (self.built, self.problem) = (Some(built), None);
+            }
+            Err(problem) => {
+                if self.problem.as_ref().is_none_or(|before| before.message != problem.message) {
+                    let RootProblem { field, message, remedy, .. } = &problem;
+                    let goes_on = self.signs();
+                    tracing::error!(root = %name, field, message, remedy, goes_on, "the root cannot be used");
+                }
+                self.problem = Some(problem);
+            }
         }
-        let at = now + problem.retry;
-        self.problem = Some((problem, at));
     }
 
-    /// The root as its object wants it.
-    pub(super) fn wanted(&self) -> Root {
+    /// The root as its object wants it. The one that signs goes on with what it has when its provider fails; to another such
+    /// nobody changes over.
+    pub(super) fn wanted(&self, signs_now: bool) -> Root {
         let facts = self.object.as_ref().and_then(|object| object.parsed.value.as_ref());
         let availability = match &self.built {
-            Some(built) if built.signs => Availability::Usable { not_before: built.not_before },
+            Some(built) if built.signs() && (signs_now || self.problem.is_none()) => {
+                Availability::Usable { not_before: built.not_before }
+            }
             Some(_) => Availability::ValidatingOnly,
             None => Availability::Unusable,
         };
@@ -114,5 +143,59 @@ impl KeeperInputs {
             refuse("spec.trustDomain", Reason::TrustDomainMismatch, message, remedy);
         }
         parsed
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use osm_issuer::tresor::{AuthorityKey, AuthorityMaterial};
+    use osm_issuer::{Blame, NamedIssuer};
+
+    use super::*;
+    use crate::roots::mark::Marking;
+
+    const EVERY: Duration = Duration::from_secs(60);
+
+    /// Seconds from a look at `at` until the next.
+    fn wait(known: &Known, is_failing: bool, at: OffsetDateTime) -> Option<i64> {
+        (0..=600).find(|seconds| known.is_due(true, is_failing, EVERY, at + time::Duration::seconds(*seconds)))
+    }
+
+    #[test]
+    fn a_provider_in_use_is_looked_at_once_in_a_while_and_sooner_when_something_is_wrong() {
+        let now = OffsetDateTime::now_utc();
+        let mut known = Known::default();
+        assert!(known.is_due(true, false, EVERY, now), "nobody has looked yet");
+        assert!(!known.is_due(false, false, EVERY, now), "what was deleted and is not in force takes no part");
+        known.looked = Some(now);
+        assert_eq!((wait(&known, false, now), wait(&known, true, now)), (Some(60), Some(10)));
+        for (retry, expected) in [(None, 10), (Some(2), 2), (Some(300), 300)] {
+            let problem = RootProblem::local("spec.provider.vault", "it is down");
+            known.problem = Some(RootProblem { retry: retry.map(Duration::from_secs), ..problem });
+            assert_eq!(wait(&known, true, now), Some(expected));
+        }
+        assert!(known.is_due(true, false, EVERY, now - time::Duration::days(1)), "the clock was set back");
+    }
+
+    #[test]
+    fn the_last_good_issuer_stays_and_only_the_root_that_signs_is_usable_while_its_provider_fails() {
+        let (name, now) = (RootName::new("osm-system", "vault"), OffsetDateTime::now_utc());
+        let mut known = Known::default();
+        let failed = || Err(RootProblem::local("spec.provider.vault", "it is down"));
+        known.take(&name, failed(), now);
+        assert_eq!((known.looked, known.wanted(true).availability), (Some(now), Availability::Unusable));
+        known.take(&name, Ok(signing()), now);
+        assert!(known.problem.is_none() && known.wanted(false).availability != Availability::ValidatingOnly);
+        known.take(&name, failed(), now);
+        assert!(known.signs() && matches!(known.wanted(true).availability, Availability::Usable { .. }));
+        assert_eq!(known.wanted(false).availability, Availability::ValidatingOnly);
+    }
+
+    fn signing() -> Built {
+        let material = AuthorityMaterial::generate(AuthorityKey::default(), OffsetDateTime::now_utc()).unwrap();
+        let bundle = TrustBundle::from_pem(material.certificate_pem()).unwrap();
+        let issuer = NamedIssuer::validating(Blame::Process, bundle.clone());
+        Built { mark: Some(Marking::new().finish()), ..Built::validating(issuer, bundle).unwrap() }
     }
 }

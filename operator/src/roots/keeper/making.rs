@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
 use super::Keeper;
+use super::known::Known;
 use crate::roots::issuers::{BuiltIn, unchanged};
 use crate::roots::provider::{Built, Factory, RootProblem};
 use crate::roots::secrets::Missing;
@@ -62,12 +63,12 @@ impl Making {
     }
 
     fn begin(&mut self, order: Order) {
-        let Order { name, source, in_force, missing, factory, built_in, now } = order;
+        let Order { name, source, current, in_force, missing, factory, built_in, now } = order;
         self.sources.insert(name.clone(), source.clone());
         self.tasks.spawn(async move {
             let built = match source {
-                Source::BuiltIn => built_in.build(missing, now).await,
-                Source::Provider(provider) => factory.build(&provider, missing, now).await,
+                Source::BuiltIn => built_in.renew(current.as_ref(), missing, now).await,
+                Source::Provider(provider) => factory.renew(&provider, current.as_ref(), missing, now).await,
             };
             (name, built.and_then(|built| unchanged(built, in_force.as_ref())))
         });
@@ -78,6 +79,8 @@ impl Making {
 struct Order {
     name: RootName,
     source: Source,
+    /// The issuer at hand.
+    current: Option<Built>,
     /// The certificates that it must have.
     in_force: Option<TrustBundle>,
     missing: Missing,
@@ -103,34 +106,45 @@ impl Keeper {
         provider.map(|provider| Source::Provider(Box::new(provider)))
     }
 
-    /// Takes over the issuers that were made, and has those made that are missing. The last good one of a root stays whatever
-    /// becomes of its object.
+    /// Takes over the issuers that were looked at, and has those looked at that are due. The last good one of a root stays
+    /// whatever becomes of its object, or of its provider.
     pub(super) fn make_issuers(&mut self) {
         let now = self.inputs.clock.now();
-        for (name, source, built) in std::mem::take(&mut self.making.made) {
+        for (name, source, looked) in std::mem::take(&mut self.making.made) {
             // Of an object that was changed meanwhile another is made.
             let is_current = self.source_of(&name) == Some(source);
+            let in_force = self.certificates_in_force(&name);
             let Some(known) = self.roots.get_mut(&name).filter(|_| is_current) else { continue };
-            match built.and_then(|built| unchanged(built, known.bundle())) {
-                Ok(built) => {
-                    tracing::info!(root = %name, not_after = %built.not_after, "the root can be used");
-                    (known.built, known.problem) = (Some(built), None);
-                }
-                Err(problem) => known.fail(&name, problem, now),
+            let was_wrong = known.problem.is_some();
+            known.take(&name, looked.and_then(|built| unchanged(built, in_force.as_ref())), now);
+            // What failed for the same reason need not wait longer.
+            if was_wrong && known.problem.is_none() && self.record.signing.as_ref() == Some(&name) {
+                self.store.retry_failures();
             }
         }
-        let wanting = self.roots.iter().filter(|(name, known)| {
-            let takes_part = known.object.is_some() || self.record.trusted.contains(*name);
-            takes_part && known.wants_issuer(now) && !self.making.is_making(name)
+        let fails = self.store.first_failure().is_some();
+        let due = self.roots.iter().filter(|(name, known)| {
+            let (is_in_force, signs) =
+                (self.record.trusted.contains(*name), self.record.signing.as_ref() == Some(*name));
+            !self.making.is_making(name)
+                && known.is_due(is_in_force, signs && fails, self.inputs.timing.look_every, now)
         });
-        let wanting: Vec<RootName> = wanting.map(|(name, _)| name.clone()).collect();
-        for name in wanting {
+        let due: Vec<RootName> = due.map(|(name, _)| name.clone()).collect();
+        for name in due {
             let Some(source) = self.source_of(&name) else { continue };
-            let in_force = self.roots.get(&name).and_then(|known| known.bundle().cloned());
-            let missing = if in_force.is_some() { Missing::Report } else { Missing::Make };
+            let current = self.roots.get(&name).and_then(|known| known.built.clone());
+            let missing = if current.is_some() { Missing::Report } else { Missing::Make };
+            let in_force = self.certificates_in_force(&name);
             let (factory, built_in) = (self.inputs.factory.clone(), self.inputs.built_in.clone());
-            self.making.begin(Order { name, source, in_force, missing, factory, built_in, now });
+            self.making.begin(Order { name, source, current, in_force, missing, factory, built_in, now });
         }
         self.share_bundles();
+    }
+
+    /// The certificates that a root must keep: somebody may verify others by them.
+    fn certificates_in_force(&self, name: &RootName) -> Option<TrustBundle> {
+        let is_in_force =
+            self.record.trusted.contains(name) || self.record.trusted.contains(&self.representative(name));
+        self.roots.get(name).filter(|_| is_in_force).and_then(Known::bundle).cloned()
     }
 }

@@ -32,7 +32,7 @@ impl KeeperInputs {
         let now = self.clock.now();
         match self.record.read().await? {
             Stored::Document(document) => {
-                let built = issuers::of_record(&document, &self.built_in, &self.factory, now).await?;
+                let built = issuers::of_record(&document, &BTreeMap::new(), &self.built_in, &self.factory, now).await?;
                 Ok(Some(InForce { document, built }))
             }
             Stored::Unreadable(error) => Err(error),
@@ -55,7 +55,7 @@ impl KeeperInputs {
         // An authority that was there before may have signed already what proxies hold.
         let exists = self.built_in.exists().await.map_err(|problem| anyhow::anyhow!("{problem}"))?;
         let roots = if exists { BTreeMap::new() } else { self.known(objects, now).await };
-        let wanted: Roots = roots.iter().map(|(name, known)| (name.clone(), known.wanted())).collect();
+        let wanted: Roots = roots.iter().map(|(name, known)| (name.clone(), known.wanted(false))).collect();
         let roles = wanted.iter().map(|(name, root)| (name.clone(), root.role)).collect();
         let record = Record::initial(&wanted);
         if record.signing.is_some() && check_roles(&roles).is_ok() {
@@ -64,7 +64,7 @@ impl KeeperInputs {
             return Ok((record, built.filter(|(name, _)| trusted.contains(name)).collect()));
         }
         let name = self.built_in.name.clone();
-        let built = self.built_in.build(Missing::Make, now).await;
+        let built = self.built_in.renew(None, Missing::Make, now).await;
         let built = built.map_err(|problem| anyhow::anyhow!("{problem}")).context("use the certificate authority")?;
         let record = Record { signing: Some(name.clone()), trusted: BTreeSet::from([name.clone()]) };
         Ok((record, BTreeMap::from([(name, built)])))
@@ -77,7 +77,7 @@ impl KeeperInputs {
             let parsed = self.parse(object);
             let mut known = Known::default();
             if parsed.value.is_some() {
-                match self.factory.build(&object.spec.provider, Missing::Make, now).await {
+                match self.factory.renew(&object.spec.provider, None, Missing::Make, now).await {
                     Ok(built) => known.built = Some(built),
                     Err(problem) => tracing::error!(object = %reference, %problem, "the root cannot be used"),
                 }

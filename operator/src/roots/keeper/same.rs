@@ -59,7 +59,8 @@ impl Keeper {
     /// The roots as their objects want them, those that are the same together.
     pub(super) fn wanted(&self) -> Roots {
         let known = self.roots.iter().filter(|(_, known)| self.takes_part(known));
-        let mut each: Roots = known.map(|(name, known)| (name.clone(), known.wanted())).collect();
+        let signs_now = |name: &RootName| self.record.signing.as_ref() == Some(name);
+        let mut each: Roots = known.map(|(name, known)| (name.clone(), known.wanted(signs_now(name)))).collect();
         let built_in = &self.inputs.built_in.name;
         let of_objects = || each.iter().filter(|(name, _)| *name != built_in).map(|(_, root)| root.role);
         // Once another root has taken its place it comes back only when no object is left that could be used.

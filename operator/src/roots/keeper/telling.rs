@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use osm_api::MeshRootCertificateReason as Reason;
+use osm_api::{MeshRootCertificateReason as Reason, Role};
 use osm_issuer::rotation::{Plan, RootName};
 use osm_mesh::RootRemoval;
 use osm_model::{Aspect, Finding, Severity};
@@ -17,6 +17,13 @@ use crate::roots::status::{self, Circumstances, RootStatus, RootsNews};
 /// How often a status tells of another time of renewal at the most.
 const TELL_RENEWAL_EVERY: Duration = Duration::from_secs(600);
 
+/// What the store says.
+struct OfStore {
+    next_renewal: Option<OffsetDateTime>,
+    /// What is wrong with the root that signs.
+    failing: Option<RootProblem>,
+}
+
 impl Keeper {
     fn is_ours(&self, object: &RootObject) -> bool {
         object.reference.namespace == self.inputs.namespace
@@ -24,11 +31,11 @@ impl Keeper {
 
     /// What differs from what was told.
     pub(super) fn news(&mut self, plan: &Plan) -> RootsNews {
-        let next_renewal = self.next_renewal();
+        let said = OfStore { next_renewal: self.next_renewal(), failing: self.failing() };
         let mut told = BTreeMap::new();
         for (name, known) in &self.roots {
             if let Some(object) = &known.object {
-                told.insert(object.reference.clone(), self.status_of(name, known, object, plan, next_renewal));
+                told.insert(object.reference.clone(), self.status_of(name, known, object, plan, &said));
             }
         }
         let differs = told.iter().filter(|(reference, status)| self.told.get(*reference) != Some(*status));
@@ -45,17 +52,19 @@ impl Keeper {
         known: &Known,
         object: &RootObject,
         plan: &Plan,
-        next_renewal: Option<OffsetDateTime>,
+        said: &OfStore,
     ) -> RootStatus {
         let generation = object.object.metadata.generation.unwrap_or_default();
-        let findings = self.findings(name, known, object, plan);
         let representative = self.representative(name);
+        let is_signing = self.record.signing.as_ref() == Some(&representative);
+        let problem = known.problem.as_ref().or(said.failing.as_ref().filter(|_| is_signing));
+        let findings = self.findings(name, known, object, problem, plan);
         let Some(report) = plan.reports.get(&representative).filter(|_| self.is_ours(object)) else {
             return RootStatus::without_effect(generation, findings);
         };
         let circumstances = Circumstances {
             expires: known.built.as_ref().map(|built| built.not_after),
-            next_renewal: next_renewal.filter(|_| self.record.signing.as_ref() == Some(&representative)),
+            next_renewal: said.next_renewal.filter(|_| is_signing),
             waived: object.parsed.value.as_ref().map(|facts| facts.waived.clone()).unwrap_or_default(),
         };
         RootStatus {
@@ -68,8 +77,24 @@ impl Keeper {
         }
     }
 
+    /// Why the root that signs does not, as whoever waits for a certificate was told.
+    fn failing(&self) -> Option<RootProblem> {
+        let (identity, failure) = self.store.first_failure()?;
+        let built = self.roots.get(self.record.signing.as_ref()?)?.built.as_ref()?;
+        let problem = RootProblem::of_issuer(built.field, &failure.error);
+        let message = format!("no certificate can be issued for {identity}: {}", problem.message);
+        Some(RootProblem { message, ..problem })
+    }
+
     /// What is wrong with a root beyond what its text says.
-    fn findings(&self, name: &RootName, known: &Known, object: &RootObject, plan: &Plan) -> Vec<Finding> {
+    fn findings(
+        &self,
+        name: &RootName,
+        known: &Known,
+        object: &RootObject,
+        problem: Option<&RootProblem>,
+        plan: &Plan,
+    ) -> Vec<Finding> {
         let finding = |aspect, severity, field: &str, reason: &'static str, message: &str, remedy: &str| Finding {
             object: osm_engine::object_id(&object.reference),
             field: field.into(),
@@ -80,10 +105,11 @@ impl Keeper {
             remedy: remedy.into(),
         };
         let mut findings = object.parsed.findings.clone();
-        if let Some((problem, _)) = &known.problem {
-            let RootProblem { reason, field, message, remedy, .. } = problem;
-            // One that signs already goes on with what it has.
-            let severity = if known.built.is_some() { Severity::Warning } else { Severity::Error };
+        if let Some(RootProblem { reason, field, message, remedy, .. }) = problem {
+            // For one that is only trusted its certificates are enough.
+            let is_active = object.object.spec.role() == Role::Active;
+            let signs = is_active || self.record.signing.as_ref() == Some(&self.representative(name));
+            let severity = if known.built.is_some() && !signs { Severity::Warning } else { Severity::Error };
             findings.push(finding(Aspect::ResolvedRefs, severity, field, reason, message, remedy));
         }
         if let (Err(error), true) = (&plan.roles, self.is_ours(object)) {
