@@ -27,7 +27,7 @@ fn only<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
 }
 
 /// Every switch that makes an object, on.
-const EVERYTHING: [&str; 10] = [
+const EVERYTHING: [&str; 13] = [
     "--set=osm.osmController.autoScale.enable=true",
     "--set=osm.networkPolicy.egress.enabled=true",
     "--set=osm.networkPolicy.adminFrom[0].namespaceSelector.matchLabels.a=b",
@@ -35,6 +35,9 @@ const EVERYTHING: [&str; 10] = [
     "--set=osm.vault.host=vault.example",
     "--set=osm.vault.token=secret-token",
     "--set=osm.osmController.otlpEndpoint=http://collector:4317",
+    "--set=osm.osmController.env[0].name=HTTPS_PROXY",
+    "--set=osm.osmController.env[0].value=http://proxy:3128",
+    "--set=osm.osmController.authoritiesConfigMapName=authorities",
     "--set=osm.imagePullSecrets[0].name=pull",
     "--set=osm.osmController.podLabels.team=mesh",
     "--set=osm.serviceCIDRs={10.96.0.0/16,fd00:96::/112}",
@@ -110,6 +113,9 @@ fn bad_values_are_refused_by_name() {
         (&["--set=osm.osmController.autoScale.cpu.targetAverageUtilization=0"], "targetAverageUtilization"),
         (&["--set=osm.osmController.terminationGracePeriodSeconds=5"], "terminationGracePeriodSeconds"),
         (&["--set=osm.osmController.otlpEndpoint=collector"], "otlpEndpoint"),
+        (&["--set=osm.osmController.env[0].value=1"], "name"),
+        (&["--set=osm.osmController.env[0].name=POD_NAME"], "env"),
+        (&["--set=osm.osmController.authoritiesConfigMapName=Not A Name"], "authoritiesConfigMapName"),
         (&["--set=osm.osmController.autoScale.minReplicas=9"], "minReplicas is more than maxReplicas"),
         (&["--set=osm.image.pullPolicy=Sometimes"], "pullPolicy"),
         (&["--set=osm.image.digest.osmOperator=sha256:1"], "digest"),

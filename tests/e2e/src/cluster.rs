@@ -86,6 +86,8 @@ pub struct ClusterWorld {
     cluster: Cluster,
     images: Images,
     helm: Helm,
+    /// With which the mesh is installed, as `key=value`.
+    values: Vec<String>,
     /// Folder on the node that every application has its control socket in.
     control: PathBuf,
     /// Where the manifest of each file name was last applied from.
@@ -108,7 +110,7 @@ impl ClusterWorld {
         // Applications run as users of their own.
         std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o777))?;
         let helm = Helm::new(&cluster).await?;
-        Ok(Self { cluster, images, helm, control, applied: Mutex::default() })
+        Ok(Self { cluster, images, helm, values: Vec::new(), control, applied: Mutex::default() })
     }
 
     /// The cluster.
@@ -145,12 +147,17 @@ impl ClusterWorld {
         manifests::deployment(namespace, name, account, arguments, self.images.bookstore.reference(), &self.control)
     }
 
+    /// Sets further values of the chart, as `key=value`, for whenever the mesh is installed from now on.
+    pub fn set_values(&mut self, values: Vec<String>) {
+        self.values = values;
+    }
+
     /// Installs CRDs and control plane by helm, and waits until they are ready.
     ///
     /// # Errors
     /// helm fails; the message has its words and the control plane's.
-    pub async fn install(&self, values: &[&str]) -> Result<()> {
-        let installed = self.helm.install(&self.images, values).await;
+    pub async fn install(&self) -> Result<()> {
+        let installed = self.helm.install(&self.images, &self.values).await;
         match installed {
             Ok(()) => Ok(()),
             Err(error) => Err(error.context(self.control_plane_log(40).await)),

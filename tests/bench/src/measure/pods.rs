@@ -26,7 +26,7 @@ const NAMESPACES: [&str; 2] = ["bench-unmeshed", "bench-meshed"];
 pub async fn measure(effort: Effort) -> anyhow::Result<Vec<Figure>> {
     let programs = Programs::beside_this_one(NEWEST_ENVOY)?;
     let world = ClusterWorld::empty("bench", &programs, Lifetime::Owned).await?;
-    world.install(&[]).await?;
+    world.install().await?;
     progress("pods: the cluster is up and the mesh installed");
     let client = osm_kubernetes::client(Some(&world.cluster().kubeconfig())).await?;
     let label = json!({ "openservicemesh.io/monitored-by": "osm" });

@@ -43,7 +43,7 @@ impl Helm {
     }
 
     /// Installs or upgrades both charts; `values` are of the form `key=value`.
-    pub(super) async fn install(&self, images: &Images, values: &[&str]) -> Result<()> {
+    pub(super) async fn install(&self, images: &Images, values: &[String]) -> Result<()> {
         let crds = chart("osm-operator-crds");
         let operator = chart("osm-operator");
         let common = ["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s"];
@@ -54,12 +54,10 @@ impl Helm {
             format!("osm.image.registry={registry}"),
             format!("osm.image.tag={tag}"),
             format!("osm.sidecarImage={}", images.envoy.reference()),
-            // For a change of roots; this cluster's kubelet looks for new ConfigMaps often.
-            "osm.rootSecretNames={next-root}".to_owned(),
+            // This cluster's kubelet looks for new ConfigMaps often.
             "osm.trustBundleDelaySeconds=20".to_owned(),
         ];
-        let settings = settings.iter().map(String::as_str).chain(values.iter().copied());
-        let settings: Vec<&str> = settings.flat_map(|value| ["--set", value]).collect();
+        let settings: Vec<&str> = settings.iter().chain(values).flat_map(|value| ["--set", value]).collect();
         let arguments = [&["upgrade", "--install", "osm-operator", &operator][..], &common, &settings].concat();
         self.run(&arguments).await.map(drop)
     }

@@ -120,7 +120,7 @@ impl Scene for ClusterWorld {
     type Applied = ClusterApplied;
 
     async fn join_mesh(&mut self) -> Result<()> {
-        self.install(&[]).await?;
+        self.install().await?;
         self.inject().await
     }
 

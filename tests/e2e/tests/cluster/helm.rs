@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::LIMIT;
 use crate::application::{NAMESPACE, load, unharmed};
 use crate::disturbances::pods;
+use crate::providers::AUTHORITIES;
 
 /// Under load: upgrades that change nothing, a rollback, a user's MeshConfig that survives both, and an uninstallation that leaves what
 /// it promises to leave.
@@ -23,7 +24,7 @@ pub(crate) async fn life(world: &ClusterWorld) -> Result<()> {
     ensure!(edited["observability"]["osmLogLevel"] == "debug", "the edit is there: {edited}");
     let before = made(world).await?;
     for _ in 0..2 {
-        world.install(&[]).await?;
+        world.install().await?;
     }
     world.helm().run(&["rollback", "osm-operator", "1", "-n", "osm-system", "--wait", "--timeout", "180s"]).await?;
     let after = made(world).await?;
@@ -102,5 +103,6 @@ fn promised() -> BTreeSet<String> {
         "ConfigMap osm-rotation",
         "Lease osm-controller",
     ];
-    promised.map(ToOwned::to_owned).into()
+    let of_the_test = format!("ConfigMap {AUTHORITIES}");
+    promised.map(ToOwned::to_owned).into_iter().chain([of_the_test]).collect()
 }
