@@ -3,6 +3,8 @@
 
 #[path = "documentation/blocks.rs"]
 mod blocks;
+#[path = "api_server/credentials.rs"]
+mod credentials;
 #[path = "api_server/faults.rs"]
 mod faults;
 #[path = "api_server/front.rs"]

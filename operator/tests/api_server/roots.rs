@@ -12,15 +12,15 @@ use crate::world::{CONTROL_PLANE, LIMIT, Operator, SHOP, World, condition};
 const RECORD: &str = "/api/v1/namespaces/osm-system/configmaps/osm-rotation";
 const TRUST_BUNDLE: &str = "/api/v1/namespaces/shop/configmaps/osm-trust-bundle";
 /// Short times: nobody here reads a volume.
-const TIMES: [&str; 6] =
+pub(crate) const TIMES: [&str; 6] =
     ["--lease-duration-seconds", "6", "--trust-bundle-delay-seconds", "1", "--proxy-grace-seconds", "5"];
 
-fn path(name: &str) -> String {
+pub(crate) fn path(name: &str) -> String {
     format!("/apis/config.openservicemesh.io/v1alpha2/namespaces/{CONTROL_PLANE}/meshrootcertificates/{name}")
 }
 
 /// A root in a Secret.
-fn root(name: &str, secret: &str, role: &str) -> String {
+pub(crate) fn root(name: &str, secret: &str, role: &str) -> String {
     json!({
         "apiVersion": "config.openservicemesh.io/v1alpha2", "kind": "MeshRootCertificate",
         "metadata": { "namespace": CONTROL_PLANE, "name": name },
@@ -40,7 +40,7 @@ async fn record(world: &World) -> Result<(String, Vec<String>)> {
     Ok((name(&record["signing"]), trusted.iter().map(|root| name(&root["root"])).collect()))
 }
 
-async fn wait_for_record(world: &World, signing: &str, trusted: &[&str]) -> Result<()> {
+pub(crate) async fn wait_for_record(world: &World, signing: &str, trusted: &[&str]) -> Result<()> {
     eventually(&format!("{signing} signs, and {trusted:?} are trusted"), LIMIT, || async {
         let found = record(world).await?;
         ensure!(
@@ -59,7 +59,7 @@ async fn trusted_in_shop(world: &World) -> Result<usize> {
     Ok(pem.matches("BEGIN CERTIFICATE").count())
 }
 
-async fn wait_for_state(world: &World, name: &str, state: &str) -> Result<Value> {
+pub(crate) async fn wait_for_state(world: &World, name: &str, state: &str) -> Result<Value> {
     let what = format!("{name} is {state}");
     world
         .wait_for_status(&path(name), &what, |status| {
@@ -70,11 +70,15 @@ async fn wait_for_state(world: &World, name: &str, state: &str) -> Result<Value>
 
 /// Two replicas of a mesh with two proxies, one at each.
 async fn replicas(world: &World) -> Result<Vec<(&'static str, Operator)>> {
+    replicas_with(world, &TIMES).await
+}
+
+pub(crate) async fn replicas_with(world: &World, arguments: &[&str]) -> Result<Vec<(&'static str, Operator)>> {
     world.apply(SHOP).await?;
     world.apply(&account()).await?;
     let mut operators = Vec::new();
     for name in ["a", "b"] {
-        let operator = world.operator(name, &TIMES).await?;
+        let operator = world.operator(name, arguments).await?;
         announce(world, name, &operator).await?;
         operators.push((name, operator));
     }

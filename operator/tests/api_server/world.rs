@@ -189,7 +189,16 @@ impl World {
         pod: &str,
         account: &str,
     ) -> Result<osm_xds_test_support::Tls> {
-        let store = self.authority_in(secret).await?;
+        self.credentials_by(&self.authority_in(secret).await?, pod, account).await
+    }
+
+    /// Likewise, by whoever issues for a store.
+    pub(crate) async fn credentials_by(
+        &self,
+        store: &osm_issuer::CertificateStore,
+        pod: &str,
+        account: &str,
+    ) -> Result<osm_xds_test_support::Tls> {
         let identity = self.identity(pod, account).await?;
         let leaf = store.certificate(&osm_issuer::PeerIdentity::Proxy(identity)).await?;
         Ok(osm_xds_test_support::Tls {
@@ -263,8 +272,12 @@ impl Operator {
 
     /// Status code and body of an admin page.
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, String)> {
+        self.request("GET", path).await
+    }
+
+    pub(crate) async fn request(&self, method: &str, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.admin).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: admin\r\n\r\n").as_bytes()).await?;
+        stream.write_all(format!("{method} {path} HTTP/1.0\r\nHost: admin\r\n\r\n").as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         let (head, body) = answer.split_once("\r\n\r\n").context("a whole answer")?;
