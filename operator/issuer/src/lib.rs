@@ -76,6 +76,8 @@ mod validity;
 #[cfg(feature = "vault")]
 pub mod vault;
 mod verify;
+#[cfg(any(feature = "vault", feature = "key-vault"))]
+mod words;
 
 pub use authority_error::AuthorityError;
 pub use bundle::{TrustBundle, TrustBundleError};

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::config::{KeyVaultAuth, KeyVaultAuthority, KeyVaultConfig};
 use crate::error::IssueError;
+use crate::words::{shorten, with_causes};
 
 /// A vault that does not answer is asked again after this time.
 const UNREACHABLE_RETRY: Duration = Duration::from_secs(5);
@@ -18,8 +19,6 @@ const UNREACHABLE_RETRY: Duration = Duration::from_secs(5);
 const THROTTLED_RETRY: Duration = Duration::from_secs(10);
 /// A vault that says to come back later than this is asked again then.
 const LONGEST_RETRY: Duration = Duration::from_secs(60 * 60);
-/// Longest text of the vault that is repeated, in characters.
-const MAX_WORDS: usize = 400;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,26 +229,4 @@ fn retry_after(response: &RawResponse) -> Option<Duration> {
         .or_else(|| number("x-ms-retry-after-ms"))
         .map(Duration::from_millis)
         .or_else(|| number("retry-after").map(Duration::from_secs))
-}
-
-fn shorten(text: &str) -> String {
-    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((end, _)) = words.char_indices().nth(MAX_WORDS) {
-        words.truncate(end);
-    }
-    words
-}
-
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::config::{VaultConfig, VaultProtocol};
 use crate::error::IssueError;
 use crate::secret::Credential;
+use crate::words::{shorten, with_causes};
 
 /// Largest answer that is read: a chain has a few kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -19,8 +20,6 @@ const MAX_ANSWER: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A standby server points to the active one; nothing points further.
 const MAX_REDIRECTS: usize = 2;
-/// Longest text of the server that is repeated, in characters.
-const MAX_WORDS: usize = 500;
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-vault-token");
 
 /// The connections to one server.
@@ -151,11 +150,7 @@ fn without_text(error: &serde_json::Error) -> String {
 fn words(body: &[u8]) -> String {
     let errors = serde_json::from_slice::<EndpointError>(body).map(|answer| answer.errors.join("; "));
     let errors = errors.unwrap_or_else(|_| "an answer that is not Vault's".to_owned());
-    let mut words = errors.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((end, _)) = words.char_indices().nth(MAX_WORDS) {
-        words.truncate(end);
-    }
-    words
+    shorten(&errors)
 }
 
 /// The number of seconds; the form with a date is not used by the API.
@@ -163,25 +158,11 @@ fn retry_after(header: Option<&HeaderValue>) -> Option<Duration> {
     header?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// What an error and its causes say. Those of the HTTP client hold addresses and no headers.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
+    use crate::words::MAX_WORDS;
 
     #[test]
     fn the_servers_words_are_taken_from_its_form_and_kept_short() {
