@@ -77,6 +77,9 @@ pub(super) fn deployment(
                 "spec": {
                     "serviceAccountName": account,
                     "terminationGracePeriodSeconds": 5,
+                    // Two questions at once from one socket race for their way through kube-proxy's rules: now and then one is lost, and
+                    // asked again only after five seconds.
+                    "dnsConfig": { "options": [{ "name": "single-request-reopen" }] },
                     "containers": [{
                         "name": "app",
                         "image": image,

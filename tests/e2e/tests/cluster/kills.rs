@@ -88,6 +88,7 @@ async fn finish(loads: Vec<(Flow, RunningLoad)>, goes_on: impl Fn(&Flow) -> bool
         load.reach(1, LIMIT).await?;
         let report = load.finish().await?;
         ensure!(report.unsuccessful() == 0, "{flow:?}: {} requests failed: {report:?}", report.unsuccessful());
+        println!("{} to {}: {} requests, {:?}", flow.from, flow.to, report.attempts, report.latency_milliseconds);
     }
     Ok(going_on)
 }
