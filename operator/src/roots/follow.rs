@@ -32,6 +32,8 @@ pub(crate) struct Followed {
     /// The issuers of the roots in force, and when their providers were looked at.
     built: BTreeMap<RootName, Built>,
     looked: Instant,
+    /// How often that is done.
+    pub(super) look_every: Duration,
 }
 
 /// Opens a store that signs with what is in force according to the state folder: the root that the record names, or the
@@ -51,7 +53,8 @@ pub(crate) async fn open_store(
     let (record, built) = in_force(&file, text.as_deref(), &BTreeMap::new(), &built_in, &factory, &clock).await?;
     let issuers = issuers::issuers(&record, &built).context("find out who signs")?;
     let store = Arc::new(CertificateStore::new(issuers, StoreConfig::default(), clock.clone()));
-    Ok(Followed { store, file, built_in, factory, clock, text, built, looked: Instant::now() })
+    let (looked, look_every) = (Instant::now(), Timing::STANDALONE.look_every);
+    Ok(Followed { store, file, built_in, factory, clock, text, built, looked, look_every })
 }
 
 async fn in_force(
@@ -74,6 +77,7 @@ async fn in_force(
             let current = current.get(&name);
             let missing = if current.is_some() { Missing::Report } else { Missing::Make };
             let built = built_in.renew(current, missing, now).await;
+            let built = built.and_then(|built| issuers::unchanged(built, current.map(|current| &current.bundle)));
             let built =
                 built.map_err(|problem| anyhow::anyhow!("{problem}")).context("use the certificate authority")?;
             Ok((record, BTreeMap::from([(name, built)])))
@@ -93,11 +97,12 @@ pub(crate) async fn follow(followed: &mut Followed) -> Infallible {
     }
 }
 
-async fn take_up(followed: &mut Followed) -> anyhow::Result<()> {
-    let Followed { store, file, built_in, factory, clock, text, built, looked } = followed;
+/// Looks once.
+pub(super) async fn take_up(followed: &mut Followed) -> anyhow::Result<()> {
+    let Followed { store, file, built_in, factory, clock, text, built, looked, look_every } = followed;
     let now_text = file.text()?;
     let is_new = now_text.is_some() && now_text != *text;
-    if !is_new && looked.elapsed() < Timing::STANDALONE.look_every {
+    if !is_new && looked.elapsed() < *look_every {
         return Ok(());
     }
     *looked = Instant::now();

@@ -215,13 +215,61 @@ impl Reading<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    /// The mark of what `provider` names in the folder of Secrets.
+    async fn mark(folder: &Path, provider: &str) -> Mark {
+        let provider = serde_saphyr::from_str(provider).unwrap();
+        let secrets = Secrets::Folder(folder.to_owned());
+        let now = OffsetDateTime::now_utc();
+        Material::read(&provider, &secrets, &control_plane(), Missing::Report, now).await.unwrap().mark
+    }
+
+    #[tokio::test]
+    async fn every_secret_of_a_provider_and_each_of_its_fields_makes_a_difference() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, key: &str, text: &str| {
+            let secret = folder.path().join("a").join(name);
+            std::fs::create_dir_all(&secret).unwrap();
+            std::fs::write(secret.join(key), text).unwrap();
+        };
+        let vault = "vault: { host: h, port: 8200, role: r, protocol: https, \
+            token: { secretKeyRef: { name: token, namespace: a, key: t } }, \
+            serverCa: { secretKeyRef: { name: ca, namespace: a, key: c } } }";
+        let key_vault = "azureKeyVault: { vaultURL: 'https://v.vault.azure.net', keyName: k, keyVersion: v, \
+            caSecretRef: { name: chain, namespace: a, key: c }, \
+            auth: { clientSecret: { tenantID: t, clientID: c, \
+            secretKeyRef: { name: application, namespace: a, key: p } } } }";
+        for (provider, secrets, field) in [
+            (vault, [("token", "t"), ("ca", "c")], ("host: h", "host: i")),
+            (key_vault, [("application", "p"), ("chain", "c")], ("keyVersion: v", "keyVersion: w")),
+        ] {
+            for (name, key) in secrets {
+                write(name, key, "one");
+            }
+            let before = mark(folder.path(), provider).await;
+            for (name, key) in secrets {
+                write(name, "another-key", "one");
+                assert_eq!(mark(folder.path(), provider).await, before, "{name}: nothing that it reads was changed");
+                write(name, key, "two");
+                assert_ne!(mark(folder.path(), provider).await, before, "{name}");
+                write(name, key, "one");
+                assert_eq!(mark(folder.path(), provider).await, before, "{name}: as it was");
+            }
+            assert_ne!(mark(folder.path(), &provider.replace(field.0, field.1)).await, before, "{}", field.0);
+        }
+    }
+
+    fn control_plane() -> ControlPlaneIdentity {
+        let domain = osm_issuer::TrustDomain::new("mesh.example").unwrap();
+        ControlPlaneIdentity::new(domain, "osm-system", "osm-controller").unwrap()
+    }
 
     #[test]
     fn cert_manager_without_a_cluster_or_with_another_kind_of_issuer_is_a_finding_that_names_the_field() {
-        let control_plane = osm_issuer::TrustDomain::new("mesh.example")
-            .and_then(|domain| ControlPlaneIdentity::new(domain, "osm-system", "osm-controller"))
-            .unwrap();
+        let control_plane = control_plane();
         let secrets = Secrets::Folder("/nowhere".into());
         let reading = Reading { secrets: &secrets, control_plane: &control_plane, marking: Marking::new() };
         let problem = |kind: &str, name: &str| {

@@ -3,6 +3,8 @@
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use super::*;
+use crate::roots::follow::take_up;
+use crate::roots::open_store;
 
 /// A root whose authorities sign one after the other.
 struct Root {
@@ -25,13 +27,19 @@ impl Root {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// Puts an authority below it into the Secret `name`, and gives its certificate.
-    fn write_below(&self, state: &Path, name: &str, subject: &str) -> String {
+    /// An authority below it: its certificate, the chain with that, and its key.
+    fn below(&self, subject: &str) -> (String, String, String) {
         let key = KeyPair::generate().unwrap();
         let certificate = authority_params(subject).signed_by(&key, &self.issuer).unwrap().pem();
         let chain = format!("{certificate}{}", self.certificate);
+        (certificate, chain, key.serialize_pem())
+    }
+
+    /// Puts an authority below it into the Secret `name`, and gives its certificate.
+    fn write_below(&self, state: &Path, name: &str, subject: &str) -> String {
+        let (certificate, chain, key) = self.below(subject);
         // Half of it may be seen, as when a user copies files one by one. That is a problem until the other half is there.
-        write_secret(state, name, &[("ca.crt", &chain), ("private.key", &key.serialize_pem())]);
+        write_secret(state, name, &[("ca.crt", &chain), ("private.key", &key)]);
         certificate
     }
 }
@@ -130,4 +138,40 @@ async fn nobody_changes_over_to_a_root_whose_provider_has_failed() {
     root.write_below(state.path(), "next", "again");
     running.status("next", |status| is("active")(status) && is_well(status)).await;
     assert_eq!(running.signing(), "osm-system/next");
+}
+
+#[tokio::test]
+async fn who_issues_beside_the_control_plane_follows_what_signs_as_well() {
+    let (state, root) = (state(), Root::new());
+    let write = |root: &Root, subject: &str| {
+        let (certificate, chain, key) = root.below(subject);
+        std::fs::write(state.path().join("ca.crt"), chain).unwrap();
+        std::fs::write(state.path().join("private.key"), key).unwrap();
+        certificate
+    };
+    write(&root, "first");
+    let trust_domain = TrustDomain::new("cluster.local").unwrap();
+    let factory = Factory::in_folder(state.path(), identity::control_plane_identity(&trust_domain, NAMESPACE).unwrap());
+    let mut followed = open_store(state.path(), factory, NAMESPACE, Clock::system()).await.unwrap();
+    let (store, peer) = (Arc::clone(&followed.store), control_plane());
+    let before = store.certificate(&peer).await.unwrap();
+    let chain = async || store.rotate_now(&peer).await.unwrap().material().certificate_chain_pem().to_owned();
+
+    let second = write(&root, "second");
+    take_up(&mut followed).await.unwrap();
+    assert!(!chain().await.contains(second.trim()), "it is not time to look");
+    followed.look_every = Duration::ZERO;
+    let leaf = store.cached(&peer).unwrap();
+    take_up(&mut followed).await.unwrap();
+    assert_eq!(store.next_renewal(), Some(leaf.renew_at()), "nothing is due for another authority of the same root");
+    assert!(chain().await.contains(second.trim()));
+
+    // Another root is not followed, and one that is gone is not made anew.
+    write(&Root::new(), "other");
+    take_up(&mut followed).await.unwrap_err();
+    std::fs::remove_file(state.path().join("ca.crt")).unwrap();
+    take_up(&mut followed).await.unwrap_err();
+    assert!(chain().await.contains(second.trim()));
+    assert_eq!(store.cached(&peer).unwrap().roots(), before.roots());
+    assert!(!state.path().join("ca.crt").exists());
 }
