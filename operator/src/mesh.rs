@@ -257,6 +257,7 @@ impl Mesh {
 
     async fn report(&mut self) {
         self.metrics.streams_over_limit(self.server.streams_over_limit());
+        self.metrics.certificates_failing(self.certificates.store.failing());
         if !self.arrivals.is_empty() {
             self.arrivals.look(&self.server.synced());
         }

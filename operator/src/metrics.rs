@@ -81,6 +81,7 @@ pub struct Metrics {
     problems: Gauge,
     findings: Gauge,
     certificates: Counter,
+    certificates_failing: Gauge,
     status_writes: Counter,
     reconcilers: ReconcilerMetrics,
     webhooks: WebhookMetrics,
@@ -134,6 +135,9 @@ impl Default for Metrics {
         registry.register("findings", "Findings about objects", findings.clone());
         let certificates = Counter::default();
         registry.register("cert_issued_count", "Certificates issued", certificates.clone());
+        let certificates_failing = Gauge::default();
+        let help = "Certificates that could not be issued or renewed when that was tried last";
+        registry.register("cert_failing", help, certificates_failing.clone());
         let status_writes = Counter::default();
         registry.register("status_writes", "Status documents written", status_writes.clone());
         let reconcilers = ReconcilerMetrics::registered(&mut registry);
@@ -155,6 +159,7 @@ impl Default for Metrics {
             problems,
             findings,
             certificates,
+            certificates_failing,
             status_writes,
             reconcilers,
             webhooks,
@@ -227,6 +232,10 @@ impl Metrics {
 
     pub(crate) fn certificate_issued(&self) {
         self.certificates.inc();
+    }
+
+    pub(crate) fn certificates_failing(&self, number: usize) {
+        self.certificates_failing.set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn status_written(&self) {

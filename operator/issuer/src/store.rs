@@ -113,6 +113,11 @@ impl CertificateStore {
         entries.iter().find_map(|(identity, entry)| Some((identity.clone(), entry.failure()?)))
     }
 
+    /// How many identities' last attempt failed.
+    pub fn failing(&self) -> usize {
+        self.entries.lock().values().filter(|entry| entry.failure().is_some()).count()
+    }
+
     /// Reports every change from now on. What changed more often than it is read is reported once.
     pub fn subscribe(&self) -> Changes {
         self.subscribers.subscribe()

@@ -75,6 +75,17 @@ async fn rotate(operator: &Operator) -> Result<(u64, u64)> {
     Ok((count("renewed")?, count("failed")?))
 }
 
+/// Waits until the metric of a replica tells of so many certificates that cannot be issued.
+async fn wait_for_failing(operator: &Operator, number: usize) -> Result<()> {
+    eventually("the metric tells of what fails", LIMIT, || async {
+        let (_, metrics) = operator.get("/metrics").await?;
+        let line = format!("osm_cert_failing {number}");
+        ensure!(metrics.lines().any(|found| found == line), "{metrics}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_revoked_is_told_and_another_in_its_secret_is_taken_up_by_itself() -> Result<()> {
     let (world, server) = (World::start().await?, OpenBao::start().await);
@@ -111,6 +122,7 @@ async fn a_token_that_is_revoked_is_told_and_another_in_its_secret_is_taken_up_b
     ensure!(!text.contains(&former) && object["status"]["usage"] == "issuing", "{text}");
     ensure!(rotate(a).await? == (0, 1), "the server signs for a token that it revoked");
     ensure!([serial(a, "api").await?, serial(b, "buyer").await?] == before);
+    wait_for_failing(a, 1).await?;
 
     // Another token: taken up without an edit of the object, by the leader and by the other.
     let token = server.token_in(None, json!({})).await;
@@ -121,6 +133,7 @@ async fn a_token_that_is_revoked_is_told_and_another_in_its_secret_is_taken_up_b
         Ok(())
     })
     .await?;
+    wait_for_failing(a, 0).await?;
     ensure!(serial(b, "buyer").await? == before[1], "a certificate was replaced for nothing but a token");
     for (name, operator) in [("a", a), ("b", b)] {
         eventually("each replica signs with the token", LIMIT, || async {

@@ -26,10 +26,10 @@ async fn it_takes_over_without_replacing_a_leaf_and_what_failed_is_tried_at_once
     first.fail_with(Some(unreachable()));
     store.certificate(&failed).await.unwrap_err();
     let (identity, failure) = store.first_failure().unwrap();
-    assert_eq!((identity, failure.error), (failed.clone(), unreachable()));
+    assert_eq!((identity, failure.error, store.failing()), (failed.clone(), unreachable(), 1));
 
     store.set_issuers(issuers(&successor)).await.unwrap();
-    assert_eq!(store.first_failure(), None, "it is the former issuer's");
+    assert_eq!((store.first_failure(), store.failing()), (None, 0), "it is the former issuer's");
     assert_eq!(store.renew_due().await, Renewed { renewed: 1, failed: 0 });
     assert_eq!((first.requests(), second.requests()), (2, 1));
     assert!(Arc::ptr_eq(&store.certificate(&held).await.unwrap(), &leaf));
