@@ -226,16 +226,12 @@ impl Keeper {
         for (reference, object) in changes {
             let name = RootName::new(reference.namespace.as_str(), reference.name.as_str());
             let known = self.roots.entry(name).or_default();
-            known.object = object.map(|object| RootObject {
+            let object = object.map(|object| RootObject {
                 parsed: self.inputs.parse(&object),
                 reference: reference.clone(),
                 object,
             });
-            // Whatever was wrong may be mended.
-            known.looked = None;
-            if known.object.is_none() {
-                known.problem = None;
-            }
+            known.become_of(object);
         }
     }
 

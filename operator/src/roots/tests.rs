@@ -269,8 +269,6 @@ async fn a_root_that_is_mended_comes_into_force() {
     let good = authority();
     let key = good.private_key().expose_private_key_pem();
     write_secret(state.path(), "second", &[("ca.crt", good.certificate_pem()), ("private.key", key)]);
-    // An edit makes it look again at once; without one it does so by itself later.
-    running.set(&[tresor("second", "active")]);
     running.status("second", is("active")).await;
 }
 

@@ -43,12 +43,27 @@ impl Known {
         self.built.as_ref().map(|built| &built.bundle)
     }
 
+    /// Its object is another now, or gone. An edit may have mended whatever was wrong; what is only told of it, in its status,
+    /// has not.
+    pub(super) fn become_of(&mut self, object: Option<RootObject>) {
+        let edited =
+            |RootObject { object, .. }: &RootObject| (object.spec.clone(), object.metadata.annotations.clone());
+        if self.object.as_ref().map(edited) != object.as_ref().map(edited) {
+            self.looked = None;
+        }
+        if object.is_none() {
+            self.problem = None;
+        }
+        self.object = object;
+    }
+
     /// Whether its provider is to be looked at now. One in use is every once in a while (`every`), sooner when something was
     /// wrong, or when requests for certificates fail (`is_failing`); one that is not in use until it is seen to be able to sign.
     pub(super) fn is_due(&self, is_in_force: bool, is_failing: bool, every: Duration, now: OffsetDateTime) -> bool {
         let role = self.object.as_ref().map_or(ApiRole::Inactive, |object| object.object.spec.role());
         let is_in_use = is_in_force || role != ApiRole::Inactive;
-        let takes_part = is_in_use || (self.object.is_some() && (!self.signs() || self.looked.is_none()));
+        let is_well = self.signs() && self.problem.is_none() && self.looked.is_some();
+        let takes_part = is_in_use || (self.object.is_some() && !is_well);
         let is_understood = self.object.as_ref().is_none_or(|object| object.parsed.value.is_some());
         let wait = match self.problem.as_ref().map(|problem| problem.retry) {
             Some(Some(retry)) => retry,
@@ -190,6 +205,39 @@ mod tests {
         known.take(&name, failed(), now);
         assert!(known.signs() && matches!(known.wanted(true).availability, Availability::Usable { .. }));
         assert_eq!(known.wanted(false).availability, Availability::ValidatingOnly);
+    }
+
+    #[test]
+    fn an_edit_is_a_reason_to_look_at_once_and_a_written_status_is_none() {
+        let now = OffsetDateTime::now_utc();
+        let object = |role: &str, annotation: &str, seen: i64| {
+            let object: MeshRootCertificate = serde_saphyr::from_str(&format!(
+                "apiVersion: config.openservicemesh.io/v1alpha2\nkind: MeshRootCertificate\n\
+                 metadata: {{ name: a, namespace: b, annotations: {{ touched: '{annotation}' }} }}\n\
+                 spec: {{ role: {role}, provider: {{ tresor: {{ ca: {{ secretRef: {{ name: a, namespace: b }} }} }} }} }}\n\
+                 status: {{ observedGeneration: {seen} }}\n"
+            ))
+            .unwrap();
+            let (parsed, reference) = (mesh_root_certificate(&object), osm_api::MeshObject::reference(&object));
+            Some(RootObject { parsed, reference, object })
+        };
+        let mut known = Known::default();
+        for (changed, looks) in [
+            (object("active", "", 0), true),
+            (object("active", "", 1), false),
+            (object("passive", "", 1), true),
+            (object("passive", "now", 1), true),
+            (object("inactive", "now", 1), true),
+        ] {
+            known.looked = Some(now);
+            known.become_of(changed);
+            assert_eq!(known.is_due(false, false, EVERY, now), looks);
+        }
+        known.take(&RootName::new("b", "a"), Ok(signing()), now);
+        let later = now + time::Duration::days(1);
+        assert!(!known.is_due(false, false, EVERY, later), "nobody uses it, and it was seen to be well");
+        known.problem = Some(RootProblem::local("spec.provider", "it was down"));
+        assert!(known.is_due(false, false, EVERY, later), "what its status says must not get old");
     }
 
     fn signing() -> Built {
