@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use osm_api::MeshRootCertificateReason as Reason;
 use osm_issuer::rotation::{Holding, RootName};
 use serde::{Deserialize, Serialize};
+
+use super::provider::RootProblem;
 
 /// A root as `namespace/name`. Neither part can contain a slash.
 type Named = String;
@@ -20,6 +23,37 @@ pub(crate) struct RootsReport {
     pub(crate) proxies: Vec<Alike>,
     /// The latest end of validity of a certificate in use, in seconds since 1970, by the root that signed it.
     pub(crate) leaves: BTreeMap<Named, i64>,
+    /// What is wrong there with the root that signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<Box<ReportedProblem>>,
+}
+
+/// As a [`RootProblem`]: why one replica cannot have certificates issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReportedProblem {
+    reason: String,
+    field: String,
+    message: String,
+    remedy: String,
+}
+
+impl From<&RootProblem> for ReportedProblem {
+    fn from(problem: &RootProblem) -> Self {
+        let RootProblem { reason, field, message, remedy, retry: _ } = problem;
+        let (field, message, remedy) = (field.clone(), message.clone(), remedy.clone());
+        Self { reason: (*reason).to_owned(), field, message, remedy }
+    }
+}
+
+impl ReportedProblem {
+    /// The problem, as the replica `pod` has it.
+    pub(super) fn of(&self, pod: &str) -> RootProblem {
+        let Self { reason, field, message, remedy } = self;
+        let reason = Reason::OWN.iter().find(|known| known.as_str() == reason);
+        let reason = reason.copied().unwrap_or(Reason::ProviderUnavailable);
+        RootProblem::new(reason, field, format!("control plane {pod}: {message}"), remedy.clone())
+    }
 }
 
 /// Proxies that hold the same.
@@ -112,16 +146,23 @@ mod tests {
             may_show: roots(&["b"]),
             connected_with: roots(&["(built in)"]),
         };
+        let problem = RootProblem::new(Reason::InvalidAnswer, "spec.provider.vault", "it is not JSON", "look at it");
         let report = RootsReport {
             record: Some(7),
             control_plane: ReportedHolding::from(&holding),
             proxies: alike([("shop/web/1", &Holding::Unknown), ("shop/web/2", &holding), ("shop/web/3", &holding)]),
             leaves: [("osm-system/a".to_owned(), 9)].into(),
+            problem: Some(Box::new(ReportedProblem::from(&problem))),
         };
         let text = serde_json::to_string(&report).unwrap();
         assert!(text.contains("\"connectedWith\"") && text.contains("\"controlPlane\""), "{text}");
         let read: RootsReport = serde_json::from_str(&text).unwrap();
         assert_eq!((&read, Holding::from(&read.control_plane)), (&report, holding.clone()));
+        let told = read.problem.as_ref().map(|problem| problem.of("b"));
+        assert_eq!(told, Some(RootProblem { message: "control plane b: it is not JSON".to_owned(), ..problem }));
+        let of_others: RootsReport = serde_json::from_str(&text.replace("InvalidAnswer", "Newer")).unwrap();
+        let reason = of_others.problem.map(|problem| problem.of("b").reason);
+        assert_eq!(reason, Some("ProviderUnavailable"), "of a version that knows more reasons");
         let [unknown, known] = &*read.proxies else { panic!("{:?}", read.proxies) };
         assert_eq!((Holding::from(&unknown.holding), unknown.names.len()), (Holding::Unknown, 1));
         assert_eq!((Holding::from(&known.holding), known.names.len()), (holding, 2));

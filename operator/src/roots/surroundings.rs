@@ -7,6 +7,7 @@ use osm_api::ObjectRef;
 use osm_kubernetes::{EventRecorder, EventType, Leadership};
 use tokio::sync::watch;
 
+use super::provider::RootProblem;
 use super::report::RootsReport;
 use crate::written_roots::WrittenRoots;
 
@@ -48,6 +49,16 @@ pub(crate) enum OtherReplicas {
     Known(BTreeMap<String, Option<Arc<RootsReport>>>),
 }
 
+impl OtherReplicas {
+    fn problem(&self, revision: u64) -> Option<RootProblem> {
+        let Self::Known(replicas) = self else { return None };
+        replicas.iter().find_map(|(pod, report)| {
+            let report = report.as_ref().filter(|report| report.record == Some(revision))?;
+            Some(report.problem.as_ref()?.of(pod))
+        })
+    }
+}
+
 /// What a replica does about roots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -75,6 +86,14 @@ impl Surroundings {
         }
     }
 
+    /// What another replica that goes by the record of this revision says is wrong with the root that signs.
+    pub(super) fn problem_elsewhere(&self, revision: u64) -> Option<RootProblem> {
+        match self {
+            Self::Alone => None,
+            Self::Cluster(cluster) => cluster.others.borrow().problem(revision),
+        }
+    }
+
     /// Waits until this process is to do something else.
     pub(super) async fn changed(&mut self) {
         if let Self::Cluster(cluster) = self
@@ -91,5 +110,30 @@ impl Surroundings {
         if let Self::Cluster(cluster) = self {
             cluster.events.record(object, type_, reason, note);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use osm_api::MeshRootCertificateReason as Reason;
+
+    use super::*;
+
+    #[test]
+    fn what_fails_at_another_replica_is_told_by_its_name_if_it_is_about_the_root_that_signs() {
+        let problem = RootProblem::new(Reason::ProviderRefused, "spec.provider.vault", "HTTP 403", "change the token");
+        let report = |record, problem: Option<&RootProblem>| {
+            Some(Arc::new(RootsReport {
+                record,
+                problem: problem.map(|problem| Box::new(problem.into())),
+                ..RootsReport::default()
+            }))
+        };
+        let replicas = |other| OtherReplicas::Known([("a".to_owned(), None), ("b".to_owned(), other)].into());
+        let expected = RootProblem { message: "control plane b: HTTP 403".to_owned(), ..problem.clone() };
+        assert_eq!(replicas(report(Some(7), Some(&problem))).problem(7), Some(expected));
+        assert_eq!(replicas(report(Some(6), Some(&problem))).problem(7), None, "it signs with another root yet");
+        assert_eq!(replicas(report(Some(7), None)).problem(7), None);
+        assert_eq!(OtherReplicas::Unknown.problem(7), None);
     }
 }

@@ -13,7 +13,7 @@ use super::Keeper;
 use super::known::Known;
 use crate::roots::deliveries::{Bundles, names_of};
 use crate::roots::proxies::joined;
-use crate::roots::report::{ReportedHolding, RootsReport, alike, root_name};
+use crate::roots::report::{ReportedHolding, ReportedProblem, RootsReport, alike, root_name};
 use crate::roots::surroundings::{ClusterSurroundings, OtherReplicas, Surroundings};
 use crate::written_roots::WrittenRoots;
 
@@ -70,6 +70,7 @@ impl Keeper {
             control_plane: own.holdings.get(&replica).map(ReportedHolding::from).unwrap_or_default(),
             proxies: alike(proxies),
             leaves: leaves.collect(),
+            problem: self.own_problem().as_ref().map(|problem| Box::new(ReportedProblem::from(problem))),
         };
         cluster.report.send_if_modified(|told| {
             let differs = **told != report;

@@ -17,8 +17,8 @@ use crate::roots::status::{self, Circumstances, RootStatus, RootsNews};
 /// How often a status tells of another time of renewal at the most.
 const TELL_RENEWAL_EVERY: Duration = Duration::from_secs(600);
 
-/// What the store says.
-struct OfStore {
+/// What the store, and the other replicas, say.
+struct Said {
     next_renewal: Option<OffsetDateTime>,
     /// What is wrong with the root that signs.
     failing: Option<RootProblem>,
@@ -31,7 +31,9 @@ impl Keeper {
 
     /// What differs from what was told.
     pub(super) fn news(&mut self, plan: &Plan) -> RootsNews {
-        let said = OfStore { next_renewal: self.next_renewal(), failing: self.failing() };
+        let elsewhere = || self.inputs.surroundings.problem_elsewhere(self.written.0.revision);
+        let failing = self.failing().or_else(elsewhere);
+        let said = Said { next_renewal: self.next_renewal(), failing };
         let mut told = BTreeMap::new();
         for (name, known) in &self.roots {
             if let Some(object) = &known.object {
@@ -46,14 +48,7 @@ impl Keeper {
         news
     }
 
-    fn status_of(
-        &self,
-        name: &RootName,
-        known: &Known,
-        object: &RootObject,
-        plan: &Plan,
-        said: &OfStore,
-    ) -> RootStatus {
+    fn status_of(&self, name: &RootName, known: &Known, object: &RootObject, plan: &Plan, said: &Said) -> RootStatus {
         let generation = object.object.metadata.generation.unwrap_or_default();
         let representative = self.representative(name);
         let is_signing = self.record.signing.as_ref() == Some(&representative);
@@ -84,6 +79,12 @@ impl Keeper {
         let problem = RootProblem::of_issuer(built.field, &failure.error);
         let message = format!("no certificate can be issued for {identity}: {}", problem.message);
         Some(RootProblem { message, ..problem })
+    }
+
+    /// What is wrong with the root that signs, at this replica.
+    pub(super) fn own_problem(&self) -> Option<RootProblem> {
+        let signing = self.record.signing.as_ref().and_then(|name| self.roots.get(name))?;
+        signing.problem.clone().or_else(|| self.failing())
     }
 
     /// What is wrong with a root beyond what its text says.
