@@ -123,7 +123,7 @@ impl CertManager {
         let request = CertificateRequest::new(key, identity, TRIAL_VALIDITY, now);
         let answer = self.sign(&request).await?;
         let bundle = self.bundle_of(&answer.authority)?;
-        let expected = Expectation { request: &request, bundle: &bundle };
+        let expected = Expectation::of(&request, &bundle);
         verify_leaf(&IssuedCertificate::new(answer.chain), &expected, now)
             .map_err(|problem| IssueError::BadCertificate { origin: self.config.origin(), problem })?;
         Ok(answer.authority)

@@ -192,7 +192,7 @@ impl NamedIssuer {
         let request = CertificateRequest::new(key, identity, LeafValidity::MIN, now);
         let issued = self.issuer.issue(&request).await?;
         let bundle = self.issuer.trust_bundle().await?;
-        verify_leaf(&issued, &Expectation { request: &request, bundle: &bundle }, now)
+        verify_leaf(&issued, &Expectation::of(&request, &bundle), now)
             .map(drop)
             .map_err(|problem| IssueError::BadCertificate { origin: self.origin.clone(), problem })
     }

@@ -83,8 +83,8 @@ pub use authority_error::AuthorityError;
 pub use bundle::{TrustBundle, TrustBundleError};
 pub use error::{Advice, Blame, IssueError};
 pub use identity::{
-    ControlPlaneIdentity, IdentityError, IdentityField, PeerIdentity, ProxyIdentity, SubjectNames, TrustDomain,
-    WorkloadIdentity,
+    ControlPlaneIdentity, IdentityError, IdentityField, IngressGatewayIdentity, PeerIdentity, ProxyIdentity,
+    SubjectNames, TrustDomain, WorkloadIdentity,
 };
 pub use issuer::{CertificateRequest, IssuedCertificate, Issuer, IssuerConfig, IssuerHealth, NamedIssuer};
 pub use key::{LeafKeyAlgorithm, RsaKeySize, RsaKeySizeError};

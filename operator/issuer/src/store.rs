@@ -1,5 +1,6 @@
 //! The certificate store: one leaf per identity, issued once, renewed in time.
 
+mod adopting;
 mod changes;
 mod clock;
 mod config;
@@ -107,15 +108,25 @@ impl CertificateStore {
         entries.iter().map(|(identity, entry)| entry.status(identity)).collect()
     }
 
-    /// The first identity, in order, whose last attempt failed by the issuers in place, with the failure.
+    /// The first identity, in order, whose last attempt failed by the issuers in place, with the failure. Those of ingress gateways
+    /// do not count: a provider may well refuse the names that people choose.
     pub fn first_failure(&self) -> Option<(PeerIdentity, FailureStatus)> {
         let entries = self.entries.lock();
-        entries.iter().find_map(|(identity, entry)| Some((identity.clone(), entry.failure()?)))
+        entries.iter().find_map(|(identity, entry)| {
+            let counts = !matches!(identity, PeerIdentity::IngressGateway(_));
+            Some((identity.clone(), entry.failure().filter(|_| counts)?))
+        })
     }
 
     /// How many identities' last attempt failed.
     pub fn failing(&self) -> usize {
         self.entries.lock().values().filter(|entry| entry.failure().is_some()).count()
+    }
+
+    /// State of one identity; `None` if the store does not keep it.
+    pub fn status_of(&self, identity: &PeerIdentity) -> Option<CertificateStatus> {
+        let entry = self.entries.lock().get(identity).cloned()?;
+        Some(entry.status(identity))
     }
 
     /// Reports every change from now on. What changed more often than it is read is reported once.

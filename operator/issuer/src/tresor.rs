@@ -156,7 +156,7 @@ impl Tresor {
         let key = Arc::new(LeafKey::generate(LeafKeyAlgorithm::EcdsaP256)?);
         let request = CertificateRequest::new(key, identity, LeafValidity::MIN, now);
         let issued = self.sign(&request)?;
-        let expected = Expectation { request: &request, bundle: &self.bundle };
+        let expected = Expectation::of(&request, &self.bundle);
         verify_leaf(&issued, &expected, now).map(|_| ()).map_err(|error| refused(error.to_string()))
     }
 

@@ -13,7 +13,7 @@ use crate::der;
 use crate::identity::{IdentityError, PeerIdentity};
 use crate::issuer::{CertificateRequest, IssuedCertificate};
 use crate::tls;
-use crate::validity::CLOCK_SKEW;
+use crate::validity::{CLOCK_SKEW, LeafValidity};
 
 /// A leaf that ends sooner than this is of no use: it could not be distributed in time.
 const MIN_REMAINING: Duration = Duration::from_secs(60);
@@ -87,8 +87,20 @@ pub enum LeafError {
 
 /// What an answer is held against.
 pub(crate) struct Expectation<'a> {
-    pub(crate) request: &'a CertificateRequest,
+    /// The public key, without its kind.
+    pub(crate) public_key: &'a [u8],
+    pub(crate) identity: &'a PeerIdentity,
+    /// How long it may be valid from now on.
+    pub(crate) validity: LeafValidity,
     pub(crate) bundle: &'a TrustBundle,
+}
+
+impl<'a> Expectation<'a> {
+    /// What a request asks for.
+    pub(crate) fn of(request: &'a CertificateRequest, bundle: &'a TrustBundle) -> Self {
+        let (public_key, identity) = (request.public_key(), request.identity());
+        Self { public_key, identity, validity: request.validity(), bundle }
+    }
 }
 
 /// A chain that passed.
@@ -112,10 +124,10 @@ pub(crate) fn verify_leaf(
     let (Some(leaf), Some(leaf_der)) = (parsed.first(), issued.chain().first()) else {
         return Err(LeafError::Empty);
     };
-    check_key(leaf, expected.request.public_key())?;
-    check_identity(leaf, expected.request.identity())?;
+    check_key(leaf, expected.public_key)?;
+    check_identity(leaf, expected.identity)?;
     check_usage(leaf, &parsed)?;
-    let (not_before, not_after) = check_validity(leaf, expected.request, now)?;
+    let (not_before, not_after) = check_validity(leaf, expected.validity, now)?;
     let intermediates: Vec<_> = issued.chain()[1..]
         .iter()
         .zip(&parsed[1..])
@@ -179,7 +191,7 @@ fn check_usage(leaf: &X509Certificate<'_>, chain: &[X509Certificate<'_>]) -> Res
 
 fn check_validity(
     leaf: &X509Certificate<'_>,
-    request: &CertificateRequest,
+    validity: LeafValidity,
     now: OffsetDateTime,
 ) -> Result<(OffsetDateTime, OffsetDateTime), LeafError> {
     let not_before = leaf.validity().not_before.to_datetime();
@@ -191,7 +203,7 @@ fn check_validity(
         return Err(LeafError::Expired { not_after });
     }
     // Counted from `now`, not from the request: a slow issuer counts from when it signs.
-    let requested = now + request.validity().as_duration() + CLOCK_SKEW;
+    let requested = now + validity.as_duration() + CLOCK_SKEW;
     if not_after > requested {
         return Err(LeafError::TooLong { not_after, requested });
     }

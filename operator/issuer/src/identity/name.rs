@@ -39,7 +39,7 @@ pub enum IdentityError {
     /// The certificate has a name of a type that no certificate of the mesh has.
     #[error("read the identity: unexpected name {0}")]
     UnexpectedName(String),
-    /// The URI is not of one of the three shapes.
+    /// The URI is not of one of the known shapes.
     #[error("read the identity from URI {uri:?}: {problem}")]
     UnknownShape {
         /// The URI of the certificate.
@@ -80,6 +80,10 @@ pub enum IdentityField {
     Node,
     /// A Kubernetes Service name.
     Service,
+    /// A Kubernetes Secret name.
+    Secret,
+    /// A DNS name of an ingress gateway.
+    DnsName,
 }
 
 impl fmt::Display for IdentityField {
@@ -90,6 +94,8 @@ impl fmt::Display for IdentityField {
             Self::ServiceAccount => "service account",
             Self::Node => "node id",
             Self::Service => "service",
+            Self::Secret => "name of a Secret",
+            Self::DnsName => "DNS name",
         })
     }
 }
@@ -136,7 +142,7 @@ pub(super) fn label(field: IdentityField, value: &str) -> Result<Arc<str>, Ident
     }
 }
 
-/// A ServiceAccount: lower-case DNS labels joined by dots.
+/// A ServiceAccount, a Secret, a DNS name: lower-case DNS labels joined by dots.
 pub(super) fn subdomain(field: IdentityField, value: &str) -> Result<Arc<str>, IdentityError> {
     match subdomain_problem(value) {
         None => Ok(value.into()),

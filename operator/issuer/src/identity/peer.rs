@@ -1,4 +1,4 @@
-//! The three kinds of identity, written to names and read back from certificates.
+//! The kinds of identity, written to names and read back from certificates.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
 
+use super::gateway::IngressGatewayIdentity;
 use super::name::{IdentityError, IdentityField, TrustDomain, label, segment, subdomain};
 use crate::der;
 
@@ -152,6 +153,8 @@ pub enum PeerIdentity {
     Proxy(ProxyIdentity),
     /// The control plane: the server certificate of xDS and webhooks.
     ControlPlane(ControlPlaneIdentity),
+    /// An ingress gateway: what it shows to workloads of the mesh.
+    IngressGateway(IngressGatewayIdentity),
 }
 
 impl PeerIdentity {
@@ -161,6 +164,7 @@ impl PeerIdentity {
             Self::Workload(workload) => workload.trust_domain(),
             Self::Proxy(proxy) => proxy.workload().trust_domain(),
             Self::ControlPlane(control_plane) => control_plane.trust_domain(),
+            Self::IngressGateway(gateway) => gateway.trust_domain(),
         }
     }
 
@@ -170,6 +174,7 @@ impl PeerIdentity {
             Self::Workload(workload) => workload.uri(),
             Self::Proxy(proxy) => proxy.uri(),
             Self::ControlPlane(control_plane) => control_plane.uri(),
+            Self::IngressGateway(gateway) => gateway.uri(),
         }
     }
 
@@ -179,11 +184,12 @@ impl PeerIdentity {
             Self::Workload(workload) => vec![workload.dns_name()],
             Self::Proxy(_) => Vec::new(),
             Self::ControlPlane(control_plane) => vec![control_plane.service_dns_name(), control_plane.ads_dns_name()],
+            Self::IngressGateway(gateway) => gateway.dns_names().map(str::to_owned).collect(),
         };
         SubjectNames { dns, uri: self.uri() }
     }
 
-    /// Reads an identity from its URI name.
+    /// Reads an identity from its URI name. That of an ingress gateway does not say all of it, and is refused.
     ///
     /// # Errors
     /// [`IdentityError::UnknownShape`] or [`IdentityError::InvalidName`]. Nothing is normalised: what this accepts,
@@ -246,6 +252,9 @@ impl PeerIdentity {
         let [uri] = uris.as_slice() else {
             return Err(IdentityError::UriCount { count: uris.len() });
         };
+        if let Some(gateway) = IngressGatewayIdentity::of_names(uri, &dns) {
+            return gateway.map(Self::IngressGateway);
+        }
         let identity = Self::from_uri(uri)?;
         let expected = identity.subject_names().dns;
         // The order of names in a certificate carries no meaning, and a provider may write its own.

@@ -23,6 +23,8 @@ pub struct LeafPolicy {
     pub key: LeafKeyAlgorithm,
     /// Validity of workloads' certificates (`serviceCertValidityDuration`).
     pub workload_validity: LeafValidity,
+    /// Validity of ingress gateways' certificates (`ingressGateway.validityDuration`).
+    pub gateway_validity: LeafValidity,
     /// Validity of proxies' and the control plane's certificates. OSM gives these ten years and does not renew them; here
     /// they are renewed like all others.
     pub internal_validity: LeafValidity,
@@ -32,6 +34,7 @@ impl LeafPolicy {
     pub(super) fn validity_for(&self, identity: &PeerIdentity) -> LeafValidity {
         match identity {
             PeerIdentity::Workload(_) => self.workload_validity,
+            PeerIdentity::IngressGateway(_) => self.gateway_validity,
             PeerIdentity::Proxy(_) | PeerIdentity::ControlPlane(_) => self.internal_validity,
         }
     }

@@ -17,6 +17,7 @@ use crate::key::{LeafKey, LeafKeyAlgorithm};
 use crate::leaf::LeafCertificate;
 use crate::renewal::{JitterFraction, renew_at};
 use crate::secret::SecretMaterial;
+use crate::validity::LeafValidity;
 use crate::verify::{Expectation, verify_leaf};
 
 /// How long an issuer may take. One that hangs must not hold a place for ever.
@@ -132,7 +133,7 @@ impl Signing {
         let (signing, generation, bundle) = self.signer()?;
         let request = CertificateRequest::new(key.clone(), identity.clone(), policy.validity_for(identity), self.now());
         let issued = in_time(&signing, signing.issuer.issue(&request)).await?;
-        let expected = Expectation { request: &request, bundle: &bundle };
+        let expected = Expectation::of(&request, &bundle);
         let verified = verify_leaf(&issued, &expected, self.now())
             .map_err(|problem| IssueError::BadCertificate { origin: signing.origin.clone(), problem })?;
         let leaf = LeafCertificate {
@@ -148,8 +149,12 @@ impl Signing {
         Ok(Issued { leaf: Arc::new(leaf), generation })
     }
 
+    pub(super) fn validity_for(&self, identity: &PeerIdentity) -> LeafValidity {
+        self.policy.lock().validity_for(identity)
+    }
+
     /// The signing issuer with its own roots.
-    fn signer(&self) -> Result<(NamedIssuer, u64, Arc<TrustBundle>), IssueError> {
+    pub(super) fn signer(&self) -> Result<(NamedIssuer, u64, Arc<TrustBundle>), IssueError> {
         let roster = self.roster.lock();
         let bundles = roster.bundles.as_ref().ok_or_else(|| IssueError::Local {
             attempt: "issue a certificate",

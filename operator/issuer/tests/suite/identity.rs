@@ -1,8 +1,8 @@
 //! Identities: names to certificates and back, and every certificate that must not pass.
 
 use osm_issuer::{
-    ControlPlaneIdentity, IdentityError, IdentityField, PeerIdentity, ProxyIdentity, StoreConfig, TrustDomain,
-    WorkloadIdentity,
+    ControlPlaneIdentity, IdentityError, IdentityField, IngressGatewayIdentity, PeerIdentity, ProxyIdentity,
+    StoreConfig, TrustDomain, WorkloadIdentity,
 };
 use proptest::prelude::*;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
@@ -163,6 +163,7 @@ fn uris_of_other_shapes_are_refused() {
         "spiffe://mesh.example/ns/a/sa/b/proxy/c/d",
         "spiffe://mesh.example/ns/a/control-plane/",
         "spiffe://mesh.example/ns/a/gateway/b",
+        "spiffe://mesh.example/ingress-gateway/a/b",
         "spiffe://mesh.example/NS/a/sa/b",
         "spiffe://mesh.example/a/b",
         "spiffe://mesh.example:443/ns/a/sa/b",
@@ -231,7 +232,12 @@ fn no_kind_of_certificate_passes_as_another() {
     let workload = workload("osm-system", "osm-controller");
     let proxy = support::proxy("osm-system", "osm-controller", "osm-controller");
     let control_plane = support::control_plane();
-    for (shape, others) in [(&workload, [&proxy, &control_plane]), (&proxy, [&workload, &control_plane])] {
+    let gateway = support::gateway(&["osm-controller.osm-system.mesh.example"]);
+    let kinds = [&workload, &proxy, &control_plane, &gateway];
+    for shape in [&workload, &proxy, &control_plane] {
+        let others = kinds
+            .into_iter()
+            .filter(|other| *other != shape && other.subject_names().dns() != shape.subject_names().dns());
         for other in others {
             let dns_of_other = other.subject_names().dns().iter().map(|name| dns(name)).collect::<Vec<_>>();
             let names = [dns_of_other, vec![uri(&shape.uri())]].concat();
@@ -239,6 +245,33 @@ fn no_kind_of_certificate_passes_as_another() {
         }
         assert_eq!(read(names_of(shape)).as_ref(), Ok(shape));
     }
+    // A gateway may have any DNS name, and is known by its URI.
+    assert_eq!(read(names_of(&gateway)).as_ref(), Ok(&gateway));
+    assert!(!gateway.uri().starts_with("spiffe://mesh.example/ns/"), "not where workloads are looked for");
+}
+
+#[test]
+fn a_gateway_has_dns_names_that_can_be_in_a_certificate() {
+    let new = |secret: &str, names: &[&str]| {
+        IngressGatewayIdentity::new(trust_domain(), "ingress", secret, names.iter().copied())
+    };
+    new("gateway.tls", &["shop.example", "a"]).unwrap();
+    for (secret, names) in [
+        ("gateway", vec![]),
+        ("gateway", vec![""]),
+        ("gateway", vec!["*.example"]),
+        ("gateway", vec!["Shop.example"]),
+        ("gateway", vec!["spiffe://mesh.example/ns/a/sa/b"]),
+        ("gateway", vec!["shop.example", "10.0.0.1"]),
+        ("a/b", vec!["shop.example"]),
+        ("", vec!["shop.example"]),
+    ] {
+        assert!(matches!(new(secret, &names), Err(IdentityError::InvalidName { .. })), "{secret} {names:?}");
+    }
+    let names = ["spiffe://mesh.example/ingress-gateway/ingress/gateway/more"].map(uri).to_vec();
+    assert!(matches!(read(names), Err(IdentityError::UnknownShape { .. })));
+    let nameless = ["spiffe://mesh.example/ingress-gateway/ingress/gateway"].map(uri).to_vec();
+    assert!(matches!(read(nameless), Err(IdentityError::InvalidName { .. })));
 }
 
 fn label() -> impl Strategy<Value = String> {

@@ -456,6 +456,7 @@ async fn policy_decides_key_and_validity() {
         key: LeafKeyAlgorithm::Rsa(RsaKeySize::at_least(2048).unwrap()),
         workload_validity: LeafValidity::MIN,
         internal_validity: LeafValidity::new(Duration::from_secs(3600)).unwrap(),
+        ..LeafPolicy::default()
     });
     for (identity, validity) in [
         (workload("bookstore", "bookstore"), time::Duration::minutes(10)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use osm_issuer::{CertificateStore, IssueError, NamedIssuer, Renewed, StoreConfig};
 
 use crate::store::{Gate, Gated, new_tresor, unreachable, until};
-use crate::support::{ManualClock, control_plane, issuers, origin, workload};
+use crate::support::{ManualClock, control_plane, gateway, issuers, origin, workload};
 
 /// A store, and two issuers of one root; the first signs.
 fn two(permits: usize) -> (Arc<CertificateStore>, [Arc<Gate>; 2], [NamedIssuer; 2]) {
@@ -35,6 +35,18 @@ async fn it_takes_over_without_replacing_a_leaf_and_what_failed_is_tried_at_once
     assert!(Arc::ptr_eq(&store.certificate(&held).await.unwrap(), &leaf));
     store.rotate_now(&held).await.unwrap();
     assert_eq!((first.requests(), second.requests()), (2, 2));
+}
+
+#[tokio::test]
+async fn names_of_a_gateway_that_are_refused_are_no_failure_of_the_root() {
+    let (store, [first, _], _) = two(1000);
+    first.fail_with(Some(unreachable()));
+    let identity = gateway(&["shop.example"]);
+    store.certificate(&identity).await.unwrap_err();
+    assert_eq!((store.first_failure(), store.failing()), (None, 1));
+    let status = store.status_of(&identity).unwrap();
+    assert_eq!(status.failure.map(|failure| failure.error), Some(unreachable()));
+    assert_eq!(store.status_of(&workload("bookstore", "bookstore")), None);
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use osm_issuer::tresor::{AuthorityKey, AuthorityMaterial, TresorConfig};
 use osm_issuer::{
-    Blame, CertificateStore, Clock, ControlPlaneIdentity, IssuerConfig, Issuers, NamedIssuer, PeerIdentity,
-    ProxyIdentity, StoreConfig, TrustDomain, WorkloadIdentity,
+    Blame, CertificateStore, Clock, ControlPlaneIdentity, IngressGatewayIdentity, IssuerConfig, Issuers, NamedIssuer,
+    PeerIdentity, ProxyIdentity, StoreConfig, TrustDomain, WorkloadIdentity,
 };
 use time::OffsetDateTime;
 
@@ -33,6 +33,11 @@ pub(crate) fn control_plane() -> PeerIdentity {
     let service = ControlPlaneIdentity::DEFAULT_SERVICE;
     let identity = ControlPlaneIdentity::new(trust_domain(), "osm-system", service);
     PeerIdentity::ControlPlane(identity.unwrap())
+}
+
+pub(crate) fn gateway(dns_names: &[&str]) -> PeerIdentity {
+    let identity = IngressGatewayIdentity::new(trust_domain(), "ingress", "gateway-tls", dns_names.iter().copied());
+    PeerIdentity::IngressGateway(identity.unwrap())
 }
 
 pub(crate) fn origin() -> Blame {
