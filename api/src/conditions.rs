@@ -100,7 +100,8 @@ fn epoch() -> Time {
     Time(Timestamp::UNIX_EPOCH)
 }
 
-fn time_schema(_: &mut SchemaGenerator) -> Schema {
+/// How a time is written.
+pub(crate) fn time_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time" })
 }
 

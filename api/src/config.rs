@@ -5,9 +5,9 @@ mod mesh_config_v1alpha1;
 mod mesh_root_certificate;
 
 pub use mesh_config::{
-    CertificateSpec, ExternalAuthorizationSpec, FeatureFlags, IngressGatewayCertificateSpec, LocalProxyMode,
-    MeshConfig, MeshConfigSpec, MeshConfigStatus, ObservabilitySpec, ResourceRequirements, SecretReference,
-    SidecarLogLevel, SidecarSpec, TlsProtocolVersion, TracingSpec, TrafficSpec,
+    CertificateSpec, ExternalAuthorizationSpec, FeatureFlags, IngressGatewayCertificateSpec, IngressGatewayStatus,
+    LocalProxyMode, MeshConfig, MeshConfigSpec, MeshConfigStatus, ObservabilitySpec, ResourceRequirements,
+    SecretReference, SidecarLogLevel, SidecarSpec, TlsProtocolVersion, TracingSpec, TrafficSpec,
 };
 pub use mesh_root_certificate::{
     AzureAuth, AzureClientSecret, AzureKeyVaultProvider, AzureManagedIdentity, AzureWorkloadIdentity,

@@ -29,12 +29,12 @@ pub use conditions::{
 pub use config::{
     AzureAuth, AzureClientSecret, AzureKeyVaultProvider, AzureManagedIdentity, AzureWorkloadIdentity,
     CertManagerProvider, CertificateSpec, ComponentStatuses, ExternalAuthorizationSpec, FeatureFlags,
-    IngressGatewayCertificateSpec, LocalProxyMode, MeshConfig, MeshConfigSpec, MeshConfigStatus, MeshRootCertificate,
-    MeshRootCertificateProvider, MeshRootCertificateSpec, MeshRootCertificateState, MeshRootCertificateStatus,
-    ObservabilitySpec, Provider, ProviderError, REMOVE_ROOT_NOW_ANNOTATION, REMOVE_ROOT_NOW_VALUE,
-    ResourceRequirements, Role, SecretKeyReference, SecretReference, SidecarLogLevel, SidecarSpec, TlsProtocolVersion,
-    TracingSpec, TrafficSpec, TresorCa, TresorProvider, VaultKubernetesAuth, VaultProtocol, VaultProvider,
-    VaultServerCa, VaultToken, WAIVE_PROXIES_ANNOTATION, v1alpha1,
+    IngressGatewayCertificateSpec, IngressGatewayStatus, LocalProxyMode, MeshConfig, MeshConfigSpec, MeshConfigStatus,
+    MeshRootCertificate, MeshRootCertificateProvider, MeshRootCertificateSpec, MeshRootCertificateState,
+    MeshRootCertificateStatus, ObservabilitySpec, Provider, ProviderError, REMOVE_ROOT_NOW_ANNOTATION,
+    REMOVE_ROOT_NOW_VALUE, ResourceRequirements, Role, SecretKeyReference, SecretReference, SidecarLogLevel,
+    SidecarSpec, TlsProtocolVersion, TracingSpec, TrafficSpec, TresorCa, TresorProvider, VaultKubernetesAuth,
+    VaultProtocol, VaultProvider, VaultServerCa, VaultToken, WAIVE_PROXIES_ANNOTATION, v1alpha1,
 };
 pub use crd::{custom_resource_definition, custom_resource_definitions};
 pub use decode::{DecodeError, Strictness, UnknownField, decode};

@@ -89,6 +89,12 @@ reasons! {
         TlsVersionsConflict,
         /// A field asks for something that the mesh does not do.
         NoEffect,
+        /// The Secret of the ingress gateway cannot be read or written.
+        SecretNotWritten,
+        /// The Secret of the ingress gateway is somebody else's.
+        SecretNotOurs,
+        /// No certificate is issued for the ingress gateway.
+        CertificateNotIssued,
     }
 
     /// Reasons on a MeshRootCertificate.

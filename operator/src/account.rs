@@ -27,6 +27,9 @@ pub struct ObjectAccount {
     pub counts: ObjectCounts,
     /// Of a MeshRootCertificate, what the replica that decides about roots says of it.
     pub root: Option<RootAccount>,
+    /// Of the MeshConfig in use, what the replica that writes says of the ingress gateway's certificate: `None` as long as it says
+    /// nothing, null where there is none. Null of every other object.
+    pub gateway: Option<Value>,
 }
 
 /// What is said of a root of trust, of all proxies together.

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use osm_api::{Object, ObjectRef};
-use osm_engine::{LayerKey, MeshChanges, MeshEngine, Options};
+use osm_api::{Kind, Object, ObjectRef};
+use osm_engine::{LayerKey, MESH_CONFIG_NAME, MeshChanges, MeshEngine, Options};
 use osm_issuer::{LeafCertificate, PeerIdentity, TrustBundle};
 use osm_model::{Identity, ObjectId};
 use osm_translate::{PrivateKeyPem, ResourceKind, secret_service_certificate, secret_trust_bundle};
@@ -23,6 +23,7 @@ pub use pods::KnownPods;
 pub(crate) use report::conditions_of;
 pub use report::{Known, Report, Reports, StatusDocument};
 
+use crate::gateway::GatewayNews;
 use crate::logging::{TRACES, number};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Proxies, ProxyState};
@@ -43,6 +44,11 @@ pub struct Driver {
     reports: Reports,
     /// What the keeper of the roots knows of MeshRootCertificates.
     roots: BTreeMap<ObjectId, RootStatus>,
+    /// The MeshConfig in use, and what is known of the ingress gateway that it asks for.
+    mesh_config: ObjectRef,
+    gateway: Option<GatewayNews>,
+    /// Whether that is still to be reported, also where the document stays as it is.
+    gateway_is_news: bool,
     pods: KnownPods,
     metrics: Arc<Metrics>,
 }
@@ -68,6 +74,7 @@ pub struct Effects {
 impl Driver {
     /// An empty mesh that publishes into `cache`.
     pub fn new(options: Options, cache: Cache, metrics: Arc<Metrics>) -> Self {
+        let namespace = options.control_plane_namespace.to_string();
         Self {
             engine: MeshEngine::new(options),
             publisher: Publisher::new(cache.clone()),
@@ -77,6 +84,9 @@ impl Driver {
             held_back: containment::HeldBack::default(),
             reports: Reports::default(),
             roots: BTreeMap::new(),
+            mesh_config: ObjectRef::new(Kind::MeshConfig, namespace, MESH_CONFIG_NAME),
+            gateway: None,
+            gateway_is_news: false,
             pods: KnownPods::default(),
             metrics,
         }
@@ -173,6 +183,13 @@ impl Driver {
             None => drop(self.roots.remove(&id)),
         }
         self.reports.concern([id]);
+    }
+
+    /// There is news of the ingress gateway; `None` when nothing is known of it any more.
+    pub fn on_gateway(&mut self, news: Option<GatewayNews>) {
+        self.gateway = news;
+        self.gateway_is_news = true;
+        self.reports.concern([osm_engine::object_id(&self.mesh_config)]);
     }
 
     /// New roots to trust. Gives the epoch of the publication that tells proxies.

@@ -56,6 +56,10 @@ pub fn leaf_policy(config: Option<&MeshConfigSpec>) -> LeafPolicy {
     let Some(config) = config else { return policy };
     let validity = config.service_certificate_validity().value;
     policy.workload_validity = LeafValidity::new(validity).unwrap_or_default();
+    let gateway = config.certificate.as_ref().and_then(|certificate| certificate.ingress_gateway.as_ref());
+    if let Some(gateway) = gateway {
+        policy.gateway_validity = LeafValidity::new(gateway.validity().value).unwrap_or_default();
+    }
     if let Some(bits) = config.rsa_key_bits().value {
         let size = RsaKeySize::at_least(u32::from(bits));
         policy.key = size.map_or_else(|_| LeafKeyAlgorithm::default(), LeafKeyAlgorithm::Rsa);

@@ -147,7 +147,9 @@ impl Shared {
                     Change::TrustBundle => self.renew_server_certificate().await,
                     Change::Leaf(identity) if identity == self.control_plane => self.renew_server_certificate().await,
                     Change::Leaf(PeerIdentity::Proxy(proxy)) => self.renewed(&proxy),
-                    Change::Leaf(PeerIdentity::Workload(_) | PeerIdentity::ControlPlane(_)) => {}
+                    Change::Leaf(
+                        PeerIdentity::Workload(_) | PeerIdentity::ControlPlane(_) | PeerIdentity::IngressGateway(_),
+                    ) => {}
                 },
                 _ = expiry.tick() => self.expire(Instant::now()),
             }

@@ -11,6 +11,7 @@ mod bootstrap;
 mod cli;
 mod commands;
 mod driver;
+mod gateway;
 mod healthcheck;
 mod identity;
 mod identity_endpoint;
@@ -44,6 +45,7 @@ pub use admin::{Admin, Phase, Question, Readiness};
 pub use bootstrap::{Bootstrap, renew, write_certificates};
 pub use cli::Cli;
 pub use driver::{Concerned, Driver, Dump, Effects, Known, KnownPods, Report, Reports, StatusDocument, Synced};
+pub use gateway::GatewayNews;
 pub use identity::{
     CONTROL_PLANE_SERVICE, ServerTls, control_plane_identity, leaf_policy, open_store, workload_identity,
 };

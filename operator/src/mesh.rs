@@ -21,6 +21,7 @@ pub(crate) use self::arrivals::Arrivals;
 pub(crate) use self::certificates::{Certificates, rotate_workloads};
 use crate::admin::Question;
 use crate::driver::{Driver, Report};
+use crate::gateway::GatewayNews;
 use crate::logging::{TRACES, number};
 use crate::metrics::Metrics;
 use crate::proxies::{ProxyEvent, ProxyPolicy};
@@ -96,6 +97,8 @@ pub(crate) struct Inputs {
     pub(crate) questions: mpsc::Receiver<Question>,
     /// News of MeshRootCertificates.
     pub(crate) roots: mpsc::UnboundedReceiver<RootsNews>,
+    /// News of the ingress gateway.
+    pub(crate) gateway: mpsc::UnboundedReceiver<Option<GatewayNews>>,
 }
 
 /// The xDS server of a mesh. `settings` without those of its streams.
@@ -120,6 +123,7 @@ impl Mesh {
                 change = inputs.certificates.next() => self.on_certificate(change).await,
                 Some(question) = inputs.questions.recv() => self.answer(question),
                 Some(news) = inputs.roots.recv() => self.on_roots(news),
+                Some(news) = inputs.gateway.recv() => self.driver.on_gateway(news),
                 _ = status.tick() => self.report().await,
             }
         }

@@ -56,7 +56,7 @@ pub(crate) use self::report::RootsReport;
 pub(crate) use self::secrets::Secrets;
 pub(crate) use self::source::{in_cluster, in_folder, observer, with_pages};
 pub use self::status::RootStatus;
-pub(crate) use self::status::RootsNews;
+pub(crate) use self::status::{RootsNews, time};
 pub(crate) use self::surroundings::{ClusterSurroundings, OtherReplicas, Surroundings};
 
 /// How long a rotation waits for what nothing tells.

@@ -9,6 +9,7 @@ mod args;
 mod behind;
 mod ca_bundles;
 mod follow;
+mod gateway;
 mod roots;
 mod seed;
 
@@ -337,6 +338,7 @@ impl Start {
         let (mut mesh_namespaces, namespaces) = MeshNamespaces::new(self.options.mesh_name.to_string());
         let (root_objects, changed_roots) = mpsc::unbounded_channel();
         let (root_news, told_of_roots) = mpsc::unbounded_channel();
+        let (gateway, gateway_observer, told_of_gateway) = self.gateway(&hands, &heard, &store)?;
         let renewing = admission::renew(Arc::clone(&store), control_plane.clone(), webhook_tls.clone());
         let mesh = Mesh {
             driver,
@@ -356,6 +358,7 @@ impl Start {
             observers: vec![
                 follow::mesh_config(Arc::clone(&self.logs), self.debug.clone(), Arc::clone(&seen_mesh_config)),
                 observer(root_objects),
+                gateway_observer,
                 follow::deletion(hands.events.clone(), hands.leadership.clone()),
                 behind.observer(),
                 admission_observer,
@@ -368,7 +371,8 @@ impl Start {
             arrivals: Arrivals::default(),
         };
         let source = osm_kubernetes::watch(self.client.clone(), self.watched(), hands.stored.clone());
-        let inputs = Inputs { source, proxies, certificates, questions: asked, roots: told_of_roots };
+        let inputs =
+            Inputs { source, proxies, certificates, questions: asked, roots: told_of_roots, gateway: told_of_gateway };
         self.readiness.enter(Phase::Serving);
 
         let ads = tokio::spawn({
@@ -390,6 +394,7 @@ impl Start {
             never = keeper.run(server.clone(), changed_roots, root_news) => match never {},
             never = self.trust_bundles(&hands, &heard, &store, namespaces) => match never {},
             never = self.ca_bundles(&hands, &heard, &store).run(hands.leadership.clone()) => match never {},
+            never = gateway.run(hands.leadership.clone()) => match never {},
             never = renewing => match never {},
             ended = serving => ended,
             drained = drained => drained,

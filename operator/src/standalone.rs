@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::{Admin, DebugAccess, ExtraPages, Phase, Readiness, RotateCertificates};
 use crate::driver::Driver;
+use crate::gateway;
 use crate::identity::{self, ServerTls};
 use crate::mesh::{Arrivals, Certificates, DeletedMeshConfig, Inputs, Mesh, StatusSink, rotate_workloads, xds_server};
 use crate::metrics::Metrics;
@@ -81,6 +82,7 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
     };
     let (root_objects, changed_roots) = mpsc::unbounded_channel();
     let (root_news, told_of_roots) = mpsc::unbounded_channel();
+    let (gateway_news, told_of_gateway) = mpsc::unbounded_channel();
     let mesh = Mesh {
         driver,
         cache,
@@ -96,12 +98,13 @@ pub async fn run(standalone: Standalone) -> anyhow::Result<()> {
         metrics,
         status: standalone.status.map_or(StatusSink::None, |folder| StatusSink::Folder(StatusFolder::new(folder))),
         deleted_mesh_config: DeletedMeshConfig::MeansDefaults,
-        observers: vec![roots::observer(root_objects)],
+        observers: vec![roots::observer(root_objects), gateway::without_cluster(gateway_news)],
         dismissed: Vec::new(),
         arrivals: Arrivals::default(),
     };
     let source = osm_source::directory(standalone.folder).context("watch the folder")?;
-    let inputs = Inputs { source, proxies, certificates, questions: asked, roots: told_of_roots };
+    let inputs =
+        Inputs { source, proxies, certificates, questions: asked, roots: told_of_roots, gateway: told_of_gateway };
 
     tokio::select! {
         ended = mesh.run(inputs) => ended.map(|never| match never {}),

@@ -9,6 +9,8 @@ mod credentials;
 mod faults;
 #[path = "api_server/front.rs"]
 mod front;
+#[path = "api_server/gateway.rs"]
+mod gateway;
 #[path = "api_server/kstatus.rs"]
 mod kstatus;
 #[path = "api_server/outages.rs"]

@@ -65,6 +65,7 @@ fn role() -> Result<String> {
         own_config_maps: Vec::new(),
         read_secrets: Vec::new(),
         own_secrets: Vec::new(),
+        gateway_secrets: vec![],
         mutating_webhooks: Vec::new(),
         validating_webhooks: Vec::new(),
     });

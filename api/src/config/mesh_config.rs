@@ -6,7 +6,7 @@ mod observability;
 mod sidecar;
 mod traffic;
 
-pub use certificate::{CertificateSpec, IngressGatewayCertificateSpec, SecretReference};
+pub use certificate::{CertificateSpec, IngressGatewayCertificateSpec, IngressGatewayStatus, SecretReference};
 pub use feature_flags::FeatureFlags;
 pub use observability::{ObservabilitySpec, TracingSpec};
 pub use sidecar::{LocalProxyMode, ResourceRequirements, SidecarLogLevel, SidecarSpec, TlsProtocolVersion};
@@ -96,6 +96,9 @@ pub struct MeshConfigStatus {
     /// Version of the control plane that applies these settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The certificate of the ingress gateway that spec.certificate.ingressGateway asks for; missing while there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress_gateway: Option<IngressGatewayStatus>,
 }
 
 #[cfg(test)]

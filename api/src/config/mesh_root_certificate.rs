@@ -10,10 +10,10 @@ pub use provider::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::conditions::Condition;
+use crate::conditions::{Condition, time_schema};
 use crate::status::Propagation;
 use crate::value::non_empty;
 
@@ -161,10 +161,6 @@ pub struct MeshRootCertificateStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time_schema")]
     pub expires: Option<Time>,
-}
-
-fn time_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "format": "date-time" })
 }
 
 /// What each part of the mesh uses a root for: issuing, validating, unused or unknown.

@@ -74,6 +74,13 @@ token
 {{- fail "osm.vault.secret.name is set and osm.vault.secret.key is empty: name the key of the token in that Secret" -}}
 {{- end -}}
 {{- end -}}
+{{- $gateway := $osm.ingressGateway -}}
+{{- if and $gateway.subjectAltNames (not $gateway.secret.name) -}}
+{{- fail "osm.ingressGateway.subjectAltNames is set and osm.ingressGateway.secret.name is empty: name the Secret of the certificate" -}}
+{{- end -}}
+{{- if ne (empty $gateway.secret.name) (empty $gateway.secret.namespace) -}}
+{{- fail "osm.ingressGateway.secret needs both name and namespace, or neither" -}}
+{{- end -}}
 {{- if gt (int $osm.osmController.autoScale.minReplicas) (int $osm.osmController.autoScale.maxReplicas) -}}
 {{- fail "osm.osmController.autoScale.minReplicas is more than maxReplicas" -}}
 {{- end -}}
@@ -112,10 +119,14 @@ token
     "tracing" $tracing)
   "featureFlags" $flags -}}
 {{- $provider := $osm.certificateProvider -}}
-{{- if or $provider.certKeyBitSize (ne $provider.serviceCertValidityDuration "24h") -}}
+{{- $gateway := $osm.ingressGateway -}}
+{{- if or $provider.certKeyBitSize (ne $provider.serviceCertValidityDuration "24h") $gateway.subjectAltNames -}}
 {{- $_ := set $spec "certificate" (dict
   "serviceCertValidityDuration" $provider.serviceCertValidityDuration
   "certKeyBitSize" (int ($provider.certKeyBitSize | default 2048))) -}}
+{{- end -}}
+{{- if $gateway.subjectAltNames -}}
+{{- $_ := set $spec.certificate "ingressGateway" (pick $gateway "subjectAltNames" "validityDuration" "secret") -}}
 {{- end -}}
 {{ toPrettyJson $spec }}
 {{- end -}}
@@ -147,6 +158,11 @@ token
 {{- $names = list (include "osm.vaultSecretName" .) -}}
 {{- end -}}
 {{ toJson $names }}
+{{- end -}}
+
+{{/* The Secret of the ingress gateway, as a list in JSON. */}}
+{{- define "osm.gatewaySecretNames" -}}
+{{ list .Values.osm.ingressGateway.secret.name | toJson }}
 {{- end -}}
 
 {{/* The webhook configuration for pods, as a list in JSON. */}}

@@ -18,6 +18,8 @@ pub struct RuleNames {
     pub read_secrets: Vec<String>,
     /// Secrets of the control-plane namespace that the operator reads, and makes where there are none.
     pub own_secrets: Vec<String>,
+    /// Secret of the ingress gateway, which the operator keeps.
+    pub gateway_secrets: Vec<String>,
     /// MutatingWebhookConfigurations whose `caBundle` the operator keeps.
     pub mutating_webhooks: Vec<String>,
     /// ValidatingWebhookConfigurations whose `caBundle` the operator keeps.
@@ -51,6 +53,8 @@ pub struct Rules {
     pub cert_manager: Vec<PolicyRule>,
     /// Added to the ClusterRole where cert-manager signs.
     pub cert_manager_cluster: Vec<PolicyRule>,
+    /// Of the Role in the namespace of the ingress gateway's Secret.
+    pub gateway_namespace: Vec<PolicyRule>,
 }
 
 /// The rights that this crate's requests need: of every kind of the list those that follow from its ownership, and the fixed rest.
@@ -67,6 +71,7 @@ pub fn rules(names: &RuleNames) -> Rules {
             rule("cert-manager.io", &["issuers"], &["get"]),
         ],
         cert_manager_cluster: vec![rule("cert-manager.io", &["clusterissuers"], &["get"])],
+        gateway_namespace: gateway_namespace(names),
     }
 }
 
@@ -132,6 +137,16 @@ fn control_plane_namespace(names: &RuleNames) -> Vec<PolicyRule> {
     rules
 }
 
+fn gateway_namespace(names: &RuleNames) -> Vec<PolicyRule> {
+    let mut rules = vec![
+        // Not limited by names, as above.
+        rule("", &["secrets"], &["create"]).if_any(&names.gateway_secrets),
+        rule("", &["secrets"], &["get", "patch"]).named(&names.gateway_secrets),
+    ];
+    rules.retain(|rule| !rule.is_for_nothing());
+    rules
+}
+
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     PolicyRule {
@@ -177,6 +192,7 @@ mod tests {
             own_config_maps: vec!["osm-rotation".into()],
             read_secrets: vec!["osm-vault-token".into()],
             own_secrets: vec!["osm-ca-bundle".into()],
+            gateway_secrets: vec!["gateway-tls".into()],
             mutating_webhooks: vec!["osm-webhook-osm".into()],
             validating_webhooks: vec!["osm-validator-mesh-osm".into()],
         }
@@ -202,7 +218,7 @@ mod tests {
     #[test]
     fn nothing_is_granted_by_a_wildcard_or_by_a_name_that_is_missing() {
         let all = rules(&names());
-        let added = all.cert_manager.iter().chain(&all.cert_manager_cluster);
+        let added = all.cert_manager.iter().chain(&all.cert_manager_cluster).chain(&all.gateway_namespace);
         for rule in all.cluster.iter().chain(&all.control_plane_namespace).chain(added) {
             for text in rule.api_groups.iter().chain(&rule.resources).chain(&rule.verbs) {
                 assert!(!text.contains('*'), "{rule:?}");
@@ -215,11 +231,17 @@ mod tests {
             own_config_maps: vec![],
             read_secrets: vec![],
             own_secrets: vec![],
+            gateway_secrets: vec![],
             ..names()
         };
         let rules = rules(&nameless);
-        let resources: Vec<_> =
-            rules.cluster.iter().chain(&rules.control_plane_namespace).flat_map(|rule| &rule.resources).collect();
+        let resources: Vec<_> = rules
+            .cluster
+            .iter()
+            .chain(&rules.control_plane_namespace)
+            .chain(&rules.gateway_namespace)
+            .flat_map(|rule| &rule.resources)
+            .collect();
         assert!(!resources.iter().any(|resource| *resource == "configmaps" || *resource == "secrets"));
     }
 

@@ -161,6 +161,7 @@ async fn server_and_operator() -> Result<(ApiServer, Client)> {
         own_config_maps: vec!["osm-rotation".into()],
         read_secrets: vec!["osm-vault-token".into()],
         own_secrets: vec!["osm-ca-bundle".into()],
+        gateway_secrets: vec![],
         mutating_webhooks: vec!["osm-webhook".into()],
         validating_webhooks: vec!["osm-validator".into()],
     });

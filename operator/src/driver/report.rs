@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Driver, Synced};
 use crate::account::{Account, ObjectAccount, RootAccount};
+use crate::gateway::GatewayNews;
 use crate::progress::{ObjectCounts, Proxies};
 use crate::publish::snapshot_key;
 use crate::roots::RootStatus;
@@ -180,20 +181,40 @@ impl Driver {
         if let Some(took) = counts.took.filter(|_| counts.arrived) {
             self.metrics.propagated(took);
         }
-        let findings: Vec<&Finding> = self.engine.findings_of(id).collect();
+        let gateway = self.gateway_news(name, generation);
+        let more = gateway.iter().flat_map(|news| &news.findings);
+        let findings: Vec<&Finding> = self.engine.findings_of(id).chain(more).collect();
         let details = status::details(&findings);
         let desired = status::conditions(&details, &counts, 0);
         let previous = self.reports.documents.get(name).and_then(|document| document.get("status"));
         let propagation = status::propagation(&counts);
         let conditions = previous.map(conditions_of).unwrap_or_default();
-        let status = status::object_status(previous, &conditions, &desired, &propagation, generation, time)?;
+        let gateway = match gateway {
+            Some(news) => Some(news.status.clone()),
+            None if *name == self.mesh_config => None,
+            None => Some(Value::Null),
+        };
+        let mut status = status::object_status(None, &conditions, &desired, &propagation, generation, time)?;
+        if let Some(gateway) = gateway.as_ref().filter(|gateway| !gateway.is_null()) {
+            status["ingressGateway"] = gateway.clone();
+        }
+        let is_news = *name == self.mesh_config && std::mem::take(&mut self.gateway_is_news);
+        if previous == Some(&status) && !is_news {
+            return None;
+        }
         let document = json!({
             "apiVersion": name.kind.api_version(),
             "kind": name.kind.as_str(),
             "metadata": { "namespace": name.namespace, "name": name.name, "generation": generation },
             "status": status,
         });
-        Some(Known { document, account: Account::Object(ObjectAccount { generation, details, counts, root: None }) })
+        let account = ObjectAccount { generation, details, counts, root: None, gateway };
+        Some(Known { document, account: Account::Object(account) })
+    }
+
+    /// What is said of the ingress gateway in this generation of the MeshConfig in use.
+    fn gateway_news(&self, name: &ObjectRef, generation: i64) -> Option<&GatewayNews> {
+        self.gateway.as_ref().filter(|news| *name == self.mesh_config && news.generation >= generation)
     }
 
     /// Of a MeshRootCertificate, which concerns proxies by certificates and not by resources that it makes.
@@ -224,7 +245,7 @@ impl Driver {
         let root = Some(RootAccount { programmed: root.programmed.clone(), fields: root.fields.clone() });
         differs.then_some(Known {
             document,
-            account: Account::Object(ObjectAccount { generation, details, counts, root }),
+            account: Account::Object(ObjectAccount { generation, details, counts, root, gateway: Some(Value::Null) }),
         })
     }
 

@@ -3,16 +3,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use osm_api::k8s_openapi::jiff::Timestamp;
-use osm_api::{Object, ObjectRef, Strictness, decode};
-use osm_engine::Options;
-use osm_model::TrustDomain;
+use osm_api::{Kind, Object, ObjectRef, Strictness, decode};
+use osm_engine::{MESH_CONFIG_NAME, Options};
+use osm_model::{Finding, TrustDomain};
 use osm_xds::{
     Admission, Cache, ClientIdentity, CloseReason, Epoch, Event, ProxyName, Rejection, Service, SnapshotKey, StreamId,
     TypeUrl, Variant,
 };
 use serde_json::{Value, json};
 
-use super::Driver;
+use super::{Driver, Known};
+use crate::account::Account;
+use crate::gateway::GatewayNews;
 use crate::metrics::Metrics;
 use crate::proxies::ProxyEvent;
 
@@ -373,4 +375,46 @@ fn what_is_gone_has_no_status() {
     drop(mesh.driver.on_objects(gone, mesh.now));
     let written = mesh.driver.report(&[], mesh.now, Timestamp::UNIX_EPOCH);
     assert!(written.iter().any(|report| report.name.to_string() == "traffictarget/shop/a" && report.known.is_none()));
+}
+
+#[test]
+fn what_is_said_of_the_gateway_is_reported_once_and_is_of_one_generation() {
+    let config = |generation: i64| {
+        format!(
+            "{{apiVersion: config.openservicemesh.io/v1alpha2, kind: MeshConfig, \
+             metadata: {{namespace: osm-system, name: osm-mesh-config, generation: {generation}}}, spec: {{}}}}"
+        )
+    };
+    /// What is reported of the gateway, and of the MeshConfig's references; `None` if nothing is.
+    fn reported(mesh: &mut Mesh) -> Option<(Option<Value>, String)> {
+        let [report] = &*mesh.driver.report(&[], mesh.now, Timestamp::UNIX_EPOCH) else { return None };
+        let Known { document, account: Account::Object(account) } = report.known.as_ref()? else { return None };
+        let (_, reason) = condition(&document["status"], "ResolvedRefs");
+        Some((account.gateway.clone(), reason))
+    }
+    let good = || "ResolvedRefs".to_owned();
+    let mut mesh = Mesh::new(&config(1));
+    assert_eq!(reported(&mut mesh), Some((None, good())));
+    let mut news = GatewayNews { generation: 1, findings: Vec::new(), status: Value::Null };
+    mesh.driver.on_gateway(Some(news.clone()));
+    assert_eq!(reported(&mut mesh), Some((Some(Value::Null), good())), "also where the document stays as it is");
+    assert_eq!(reported(&mut mesh), None);
+
+    mesh.apply(&config(2));
+    assert_eq!(reported(&mut mesh), Some((None, good())), "nothing is said of this generation");
+    let object = osm_engine::object_id(&ObjectRef::new(Kind::MeshConfig, "osm-system", MESH_CONFIG_NAME));
+    news.generation = 2;
+    news.findings = vec![Finding {
+        object,
+        field: "spec.certificate.ingressGateway.secret".into(),
+        aspect: osm_model::Aspect::ResolvedRefs,
+        severity: osm_model::Severity::Error,
+        reason: osm_api::MeshConfigReason::SecretNotOurs.as_str(),
+        message: "it is somebody else's".into(),
+        remedy: "name another".into(),
+    }];
+    mesh.driver.on_gateway(Some(news));
+    assert_eq!(reported(&mut mesh), Some((Some(Value::Null), "SecretNotOurs".to_owned())));
+    mesh.driver.on_gateway(None);
+    assert_eq!(reported(&mut mesh), Some((None, good())));
 }

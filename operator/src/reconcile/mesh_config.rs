@@ -1,11 +1,13 @@
 //! MeshConfig: the settings of the mesh. Its status says which proxies run them, which version of the control plane applies them,
-//! and which pods were injected with settings of before.
+//! which pods were injected with settings of before, and until when the ingress gateway has a certificate. Until it is known what
+//! became of the gateway, the status stays as it is.
 
 use osm_api::Kind;
 use serde_json::{Value, json};
 
 use super::Reconciler;
 use super::plan::{self, Plan, Situation};
+use crate::account::Account;
 
 /// Most pods that are named; the count tells how many there are.
 const MAX_PODS: usize = 10;
@@ -20,9 +22,22 @@ impl Reconciler for MeshConfig {
     }
 
     fn plan(&self, situation: &Situation<'_>) -> Plan {
+        let gateway = match &situation.entry.account {
+            Some(Account::Object(account)) => account.gateway.as_ref(),
+            _ => None,
+        };
+        if gateway.is_none() && situation.entry.account.is_some() && situation.entry.problem.is_none() {
+            // What is wrong with the ingress gateway is not known yet.
+            return Plan::Nothing;
+        }
         plan::status(situation, |status| {
             status["version"] = json!(env!("CARGO_PKG_VERSION"));
             mention_pods(status, situation.pods_behind);
+            match gateway {
+                Some(Value::Null) => drop(status.as_object_mut().and_then(|status| status.remove("ingressGateway"))),
+                Some(gateway) => status["ingressGateway"] = gateway.clone(),
+                None => {}
+            }
         })
     }
 }
@@ -57,8 +72,15 @@ mod tests {
     use super::*;
 
     fn status(previous: Option<Value>, pods: &[String]) -> Plan {
+        status_with(previous, pods, Some(Value::Null))
+    }
+
+    fn status_with(previous: Option<Value>, pods: &[String], gateway: Option<Value>) -> Plan {
         let (object, now) = (ObjectRef::new(Kind::MeshConfig, "osm-system", "osm-mesh-config"), Instant::now());
-        let (stored, entry) = (stored(1, previous), known(1, 2, 2, now));
+        let (stored, mut entry) = (stored(1, previous), known(1, 2, 2, now));
+        if let Some(Account::Object(account)) = &mut entry.account {
+            account.gateway = gateway;
+        }
         let time = Timestamp::UNIX_EPOCH;
         MeshConfig.plan(&Situation {
             object: &object,
@@ -80,5 +102,16 @@ mod tests {
         assert_eq!(status(Some(first.clone()), &pods), Plan::Nothing);
         let Plan::Status(done) = status(Some(first), &[]) else { panic!("a status") };
         assert!(!done["conditions"].to_string().contains("pods were made"));
+    }
+
+    #[test]
+    fn nothing_is_written_before_it_is_known_what_became_of_the_gateway() {
+        let gateway = json!({ "secret": "ingress/tls", "expires": "2026-01-02T00:00:00Z" });
+        let Plan::Status(with) = status_with(None, &[], Some(gateway.clone())) else { panic!("a status") };
+        assert_eq!(with["ingressGateway"], gateway);
+        assert_eq!(status_with(Some(with.clone()), &[], None), Plan::Nothing);
+        assert_eq!(status_with(Some(with.clone()), &[], Some(gateway)), Plan::Nothing);
+        let Plan::Status(without) = status_with(Some(with), &[], Some(Value::Null)) else { panic!("a status") };
+        assert!(without.get("ingressGateway").is_none(), "{without}");
     }
 }

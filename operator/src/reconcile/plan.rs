@@ -141,8 +141,9 @@ pub(super) mod tests {
     pub(in crate::reconcile) fn known(generation: i64, targeted: u32, acknowledged: u32, now: Instant) -> Entry {
         let took = (targeted == acknowledged).then_some(Duration::from_millis(4));
         let counts = ObjectCounts { targeted, acknowledged, took, ..ObjectCounts::default() };
-        let account = Account::Object(ObjectAccount { generation, details: status::details(&[]), counts, root: None });
-        Entry { account: Some(account), behind: 0, problem: None, complete: true, settled_at: now }
+        let details = status::details(&[]);
+        let account = ObjectAccount { generation, details, counts, root: None, gateway: Some(Value::Null) };
+        Entry { account: Some(Account::Object(account)), behind: 0, problem: None, complete: true, settled_at: now }
     }
 
     pub(in crate::reconcile) fn nothing_known(now: Instant) -> Entry {

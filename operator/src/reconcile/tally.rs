@@ -127,7 +127,13 @@ mod tests {
     fn object(generation: i64, targeted: u32, acknowledged: u32) -> Account {
         let took = (acknowledged == targeted && targeted > 0).then_some(Duration::from_millis(3));
         let counts = ObjectCounts { targeted, acknowledged, took, ..ObjectCounts::default() };
-        Account::Object(ObjectAccount { generation, details: Vec::new(), counts, root: None })
+        Account::Object(ObjectAccount {
+            generation,
+            details: Vec::new(),
+            counts,
+            root: None,
+            gateway: Some(serde_json::Value::Null),
+        })
     }
 
     fn counts(account: Account) -> (u32, u32, Option<Duration>) {

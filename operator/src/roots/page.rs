@@ -73,6 +73,7 @@ fn certificate(status: &CertificateStatus, bundles: &Bundles) -> Value {
         PeerIdentity::Workload(_) => "workload",
         PeerIdentity::Proxy(_) => "proxy",
         PeerIdentity::ControlPlane(_) => "controlPlane",
+        PeerIdentity::IngressGateway(_) => "ingressGateway",
     };
     let leaf = status.leaf.as_ref().map(|leaf| {
         json!({

@@ -153,6 +153,6 @@ pub(super) fn state_word(state: RootState) -> &'static str {
 }
 
 /// In whole seconds, as Kubernetes writes times.
-pub(super) fn time(time: OffsetDateTime) -> Option<Time> {
+pub(crate) fn time(time: OffsetDateTime) -> Option<Time> {
     Timestamp::from_second(time.unix_timestamp()).ok().map(Time)
 }

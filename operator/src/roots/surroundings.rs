@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::provider::RootProblem;
 use super::report::RootsReport;
+use crate::gateway::GatewayState;
 use crate::written_roots::WrittenRoots;
 
 /// See the module.
@@ -35,6 +36,8 @@ pub(crate) struct ClusterSurroundings {
     pub(crate) trust_bundles: watch::Receiver<WrittenRoots>,
     /// Since when which roots are in the webhook configurations.
     pub(crate) webhooks: watch::Receiver<WrittenRoots>,
+    /// What the ingress gateway may trust and show.
+    pub(crate) gateway: watch::Receiver<GatewayState>,
     /// Where steps are told of.
     pub(crate) events: EventRecorder,
 }

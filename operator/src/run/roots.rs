@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::Start;
 use crate::admin::Phase;
+use crate::gateway::GatewayState;
 use crate::identity;
 use crate::labels;
 use crate::roots::{
@@ -28,6 +29,8 @@ pub(super) struct Heard {
     pub(super) trust_bundles: watch::Sender<WrittenRoots>,
     /// Since when which roots are in the webhook configurations.
     pub(super) webhooks: watch::Sender<WrittenRoots>,
+    /// What the ingress gateway may trust and show.
+    pub(super) gateway: watch::Sender<GatewayState>,
 }
 
 impl Start {
@@ -93,6 +96,7 @@ impl Start {
                 report: self.report.clone(),
                 trust_bundles: heard.trust_bundles.subscribe(),
                 webhooks: heard.webhooks.subscribe(),
+                gateway: heard.gateway.subscribe(),
                 events: events.clone(),
             }),
             timing: self.args.roots_timing(),

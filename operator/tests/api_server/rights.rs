@@ -73,7 +73,7 @@ pub(crate) fn webhook_configurations() -> String {
 }
 
 /// The roles, the account and the first settings as they are installed; and a kubeconfig of that account.
-async fn install(world: &World) -> Result<PathBuf> {
+pub(crate) async fn install(world: &World) -> Result<PathBuf> {
     let apply = ["apply", "--server-side"];
     let kubectl = world.server.kubectl();
     kubectl.output(&[&apply[..], &["--kustomize", &config("rbac")]].concat()).await?;
@@ -131,6 +131,17 @@ async fn rare_deeds(world: &World, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The MeshConfig asks for an ingress gateway's certificate, whose Secret is made, and put back.
+async fn gateway_with_a_secret_that_somebody_changes(world: &World) -> Result<()> {
+    let kubectl = world.server.kubectl();
+    kubectl.output(&["create", "namespace", "ingress"]).await?;
+    world.apply(&crate::gateway::role()).await?;
+    world.apply(&crate::gateway::mesh_config(&["gateway.example"], "gateway-tls")).await?;
+    let change = ["patch", "secret", "--namespace=ingress", "gateway-tls", "--patch", r#"{"data":{"ca.crt":"YQ=="}}"#];
+    eventually("the Secret is made", LIMIT, || kubectl.output(&change)).await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_right_is_used_and_no_other_is_asked_for() -> Result<()> {
     let world = World::start().await?;
@@ -144,6 +155,7 @@ async fn every_right_is_used_and_no_other_is_asked_for() -> Result<()> {
         operators.push(operator);
     }
     world.wait_ready(MESH_CONFIG_PATH, "0/0").await?;
+    gateway_with_a_secret_that_somebody_changes(&world).await?;
     // Objects of its own come and go.
     eventually("what is in a namespace of the mesh is there", LIMIT, || async {
         world.get("/api/v1/namespaces/leaving/configmaps/osm-trust-bundle").await?;

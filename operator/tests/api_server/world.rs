@@ -153,7 +153,7 @@ impl World {
     }
 
     /// The certificate authority in a Secret of the control plane's namespace.
-    async fn authority_in(&self, secret: &str) -> Result<osm_issuer::CertificateStore> {
+    pub(crate) async fn authority_in(&self, secret: &str) -> Result<osm_issuer::CertificateStore> {
         use base64::Engine;
         let secret = self.get(&format!("/api/v1/namespaces/{CONTROL_PLANE}/secrets/{secret}")).await?;
         let text = |key: &str| -> Result<String> {

@@ -39,6 +39,9 @@ const EVERYTHING: [&str; 13] = [
     "--set=osm.osmController.env[0].value=http://proxy:3128",
     "--set=osm.osmController.authoritiesConfigMapName=authorities",
     "--set=osm.imagePullSecrets[0].name=pull",
+    "--set=osm.ingressGateway.subjectAltNames={gateway.example}",
+    "--set=osm.ingressGateway.secret.name=gateway-tls",
+    "--set=osm.ingressGateway.secret.namespace=ingress",
     "--set=osm.osmController.podLabels.team=mesh",
     "--set=osm.serviceCIDRs={10.96.0.0/16,fd00:96::/112}",
 ];
@@ -159,6 +162,12 @@ fn bad_values_are_refused_by_name() {
         (&["--set=osm.validatorWebhook.failurePolicy=fail"], "failurePolicy"),
         (&["--set=osm.networkPolicy.egress.apiServerPorts={0}"], "apiServerPorts"),
         (&["--set=osm.rootSecretNames={Not A Name}"], "rootSecretNames"),
+        (&["--set=osm.ingressGateway.subjectAltNames={spiffe://a/b}"], "subjectAltNames"),
+        (&["--set=osm.ingressGateway.subjectAltNames={a.example}"], "osm.ingressGateway.secret.name is empty"),
+        (&["--set=osm.ingressGateway.validityDuration=a day"], "validityDuration"),
+        (&["--set=osm.ingressGateway.secret.name=a"], "needs both name and namespace"),
+        (&["--set=osm.ingressGateway.secret.namespace=a"], "needs both name and namespace"),
+        (&["--set=osm.ingressGateway.secret.namespace=a.b"], "namespace"),
         (&["--set=smi.validateTrafficTarget=maybe"], "validateTrafficTarget"),
         (&["--set=smi.other=true"], "other"),
         (&["--kube-version=1.32.0"], "kubeVersion"),
@@ -323,7 +332,8 @@ fn rights_have_no_wildcard_and_secrets_are_named() {
         }
     }
     assert!(rules > 15, "there are rules: {rules}");
-    assert_eq!(secrets.len(), 2);
+    assert_eq!(secrets.len(), 3);
+    assert!(secrets.contains(&json!("gateway-tls")), "{secrets:?}");
     assert!(secrets.contains(&json!("osm-ca-bundle")) && secrets.contains(&json!("osm-vault-token")), "{secrets:?}");
     // No names at all would mean every Secret.
     let without = operator(&[]);
@@ -342,6 +352,22 @@ fn rights_have_no_wildcard_and_secrets_are_named() {
     let named = operator(&["--set=osm.rootSecretNames={next-root}", "--set=osm.caBundleSecretName=root"]);
     let role = only(&named, "Role")["rules"].to_string();
     assert!(role.contains(r#"["root","next-root"]"#), "{role}");
+}
+
+#[test]
+fn the_control_plane_may_write_one_secret_in_the_namespace_of_the_ingress_gateway() {
+    // Also without names: they may be in a MeshConfig that is there already.
+    let rendered = operator(&EVERYTHING[9..11]);
+    let role = of_kind(&rendered, "Role").into_iter().find(|role| role["metadata"]["namespace"] == "ingress").unwrap();
+    let expected = json!([
+        { "apiGroups": [""], "resources": ["secrets"], "verbs": ["create"] },
+        { "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["gateway-tls"], "verbs": ["get", "patch"] },
+    ]);
+    assert_eq!(role["rules"], expected);
+    let bindings = of_kind(&rendered, "RoleBinding");
+    let binding = bindings.into_iter().find(|binding| binding["metadata"]["namespace"] == "ingress").unwrap();
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert!(spec_of_preset(&rendered)["certificate"].is_null());
 }
 
 #[test]
@@ -403,6 +429,17 @@ fn every_value_of_the_mesh_config_arrives_in_it() {
             "osm.certificateProvider.serviceCertValidityDuration=1h30m",
             "/certificate",
             json!({ "certKeyBitSize": 2048, "serviceCertValidityDuration": "1h30m" }),
+        ),
+        (
+            "osm.ingressGateway.subjectAltNames={a.example},osm.ingressGateway.secret.name=tls,osm.ingressGateway.secret.namespace=in",
+            "/certificate/ingressGateway",
+            json!({ "subjectAltNames": ["a.example"], "validityDuration": "24h", "secret": { "name": "tls", "namespace": "in" } }),
+        ),
+        (
+            "osm.ingressGateway.validityDuration=1h,osm.ingressGateway.subjectAltNames={a.example},\
+             osm.ingressGateway.secret.name=tls,osm.ingressGateway.secret.namespace=in",
+            "/certificate/ingressGateway/validityDuration",
+            json!("1h"),
         ),
         ("osm.featureFlags.enableWASMStats=false", "/featureFlags/enableWASMStats", json!(false)),
         ("osm.featureFlags.enableEgressPolicy=false", "/featureFlags/enableEgressPolicy", json!(false)),

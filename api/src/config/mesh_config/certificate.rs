@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::time_schema;
 use crate::value::{Complaint, Effective, parse_duration};
 
 const DEFAULT_VALIDITY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -58,7 +60,7 @@ impl CertificateSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressGatewayCertificateSpec {
-    /// Names in the certificate. Only the first is used.
+    /// DNS names in the certificate. What is no DNS name is left out.
     #[schemars(length(min = 1))]
     pub subject_alt_names: Vec<String>,
     /// How long the certificate is valid, for example 24h; at least 10m. A text that is no duration counts as 24h.
@@ -72,6 +74,18 @@ impl IngressGatewayCertificateSpec {
     pub fn validity(&self) -> Effective<Duration> {
         validity("spec.certificate.ingressGateway.validityDuration", &self.validity_duration)
     }
+}
+
+/// A certificate of the mesh that is kept in a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IngressGatewayStatus {
+    /// The Secret, as namespace/name.
+    pub secret: String,
+    /// When the certificate ends. It is renewed long before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time_schema")]
+    pub expires: Option<Time>,
 }
 
 /// A Secret, by name and namespace.

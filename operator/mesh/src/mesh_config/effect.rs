@@ -35,14 +35,7 @@ const fn nothing(asked: fn(&MeshConfigSpec) -> bool, why: &'static str) -> Setti
 /// Every field of `spec`, by its path; a path stands for all that is below it.
 pub const SETTING_EFFECTS: &[(&str, SettingEffect)] = &[
     ("certificate.certKeyBitSize", ControlPlane),
-    (
-        "certificate.ingressGateway",
-        SettingEffect::Nothing {
-            asked: |spec| spec.certificate.as_ref().is_some_and(|certificate| certificate.ingress_gateway.is_some()),
-            why: "certificates for ingress gateways are not issued by this version",
-            remedy: "leave the section out, and give the gateway a certificate by other means",
-        },
-    ),
+    ("certificate.ingressGateway", ControlPlane),
     ("certificate.serviceCertValidityDuration", ControlPlane),
     (
         "featureFlags.enableAsyncProxyServiceMapping",
@@ -172,9 +165,6 @@ mod tests {
     use super::*;
     use crate::parsed::Parsed;
 
-    const GATEWAY: &str = "certificate: { serviceCertValidityDuration: 24h, certKeyBitSize: 2048, ingressGateway: \
-                           { subjectAltNames: [a.example], validityDuration: 24h, secret: { name: a, namespace: b } } }";
-
     fn read(spec: &str) -> Parsed<MeshConfigFacts> {
         let object: MeshConfig = serde_saphyr::from_str(&format!(
             "apiVersion: config.openservicemesh.io/v1alpha2\nkind: MeshConfig\n\
@@ -274,7 +264,6 @@ mod tests {
     fn what_changes_nothing_is_named_where_it_asks_for_something() {
         let flag = |flag: &str, value: bool| format!("featureFlags: {{ {flag}: {value} }}");
         let samples: BTreeMap<&str, String> = [
-            ("certificate.ingressGateway", GATEWAY.to_owned()),
             ("featureFlags.enableAsyncProxyServiceMapping", flag("enableAsyncProxyServiceMapping", true)),
             ("featureFlags.enableEgressPolicy", flag("enableEgressPolicy", false)),
             ("featureFlags.enableEnvoyActiveHealthChecks", flag("enableEnvoyActiveHealthChecks", true)),

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use osm_issuer::rotation::{Evidence, Holding, Participant, RootName};
+use osm_issuer::rotation::{Evidence, Holding, Participant, Record, RootName};
 use osm_xds::Server;
 use time::OffsetDateTime;
 
 use super::Keeper;
 use super::known::Known;
+use crate::gateway::GatewayState;
 use crate::roots::deliveries::{Bundles, names_of};
 use crate::roots::proxies::joined;
 use crate::roots::report::{ReportedHolding, ReportedProblem, RootsReport, alike, root_name};
@@ -105,6 +106,8 @@ impl Keeper {
             let holding = holding_of_written(&written.borrow(), &self.bundles.load(), delay, now);
             evidence.holdings.extend(holding.map(|holding| (participant, holding)));
         }
+        let holding = holding_of_gateway(&cluster.gateway.borrow(), &self.bundles.load(), &self.record, delay, now);
+        evidence.holdings.extend(holding.map(|holding| (Participant::IngressGateway, holding)));
     }
 
     /// Without a cluster nothing tells of the files that proxies verify the control plane against: they hold a root once it has
@@ -150,6 +153,29 @@ fn add_replica(evidence: &mut Evidence, pod: &str, report: &RootsReport, revisio
 fn note(leaves: &mut BTreeMap<RootName, OffsetDateTime>, root: RootName, until: OffsetDateTime) {
     let latest = leaves.entry(root).or_insert(until);
     *latest = (*latest).max(until);
+}
+
+/// What is known of the ingress gateway, which reads a Secret, late by up to `delay`; `None` where there is none.
+fn holding_of_gateway(
+    gateway: &GatewayState,
+    bundles: &Bundles,
+    record: &Record,
+    delay: Duration,
+    now: OffsetDateTime,
+) -> Option<Holding> {
+    let (trusted, shown) = match gateway {
+        GatewayState::Unknown => return Some(Holding::Unknown),
+        GatewayState::Nowhere => return None,
+        GatewayState::Known { trusted, shown } => (trusted, shown),
+    };
+    let mut holding = holding_of_written(trusted, bundles, delay, now)?;
+    if let Holding::Known { may_show, .. } = &mut holding {
+        *may_show = match shown.at(delay, now) {
+            Some(shown) => shown.into_iter().flat_map(|roots| names_of(roots, bundles)).collect(),
+            None => record.trusted.clone(),
+        };
+    }
+    Some(holding)
 }
 
 /// What is known of whoever reads what was written, late by up to `delay`; `None` where there is nobody.

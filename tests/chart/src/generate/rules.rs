@@ -15,9 +15,10 @@ struct Names {
     optional: bool,
 }
 
-const NAMES: [Names; 4] = [
+const NAMES: [Names; 5] = [
     Names { placeholder: "<own secrets>", template: "osm.ownSecretNames", optional: false },
     Names { placeholder: "<read secrets>", template: "osm.readSecretNames", optional: true },
+    Names { placeholder: "<gateway secrets>", template: "osm.gatewaySecretNames", optional: false },
     Names { placeholder: "<mutating webhooks>", template: "osm.mutatingWebhookNames", optional: false },
     Names { placeholder: "<validating webhooks>", template: "osm.validatingWebhookNames", optional: false },
 ];
@@ -31,6 +32,7 @@ pub(super) fn rules_of_roles(repository: &Repository) -> Files {
         own_config_maps: list("osm-rotation"),
         read_secrets: list("<read secrets>"),
         own_secrets: list("<own secrets>"),
+        gateway_secrets: list("<gateway secrets>"),
         mutating_webhooks: list("<mutating webhooks>"),
         validating_webhooks: list("<validating webhooks>"),
     });
@@ -40,6 +42,7 @@ pub(super) fn rules_of_roles(repository: &Repository) -> Files {
         ("control-plane-namespace.yaml", rules.control_plane_namespace),
         ("cert-manager.yaml", rules.cert_manager),
         ("cert-manager-cluster.yaml", rules.cert_manager_cluster),
+        ("ingress-gateway.yaml", rules.gateway_namespace),
     ];
     files
         .into_iter()
