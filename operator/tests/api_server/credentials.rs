@@ -1,7 +1,7 @@
-//! A Vault token that is revoked while its root signs, and another that is put into the Secret: by a real server with Vault's API,
-//! over two replicas that nobody restarts.
+//! What changes at a provider while its root signs: a token is revoked and another put into its Secret, or the server signs by
+//! another root. By a real server with Vault's API, over two replicas that nobody restarts.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use osm_issuer::vault::{VaultAuth, VaultConfig, VaultProtocol};
 use osm_issuer::{
     Blame, CertificateStore, Clock, ControlPlaneIdentity, Credential, IssuerConfig, Issuers, LeafKeyAlgorithm,
@@ -11,8 +11,8 @@ use osm_open_bao::OpenBao;
 use osm_testkit::eventually;
 use serde_json::{Value, json};
 
-use crate::roots::{TIMES, path, replicas_with, root, wait_for_record, wait_for_state};
-use crate::world::{CONTROL_PLANE, LIMIT, Operator, World, condition};
+use crate::roots::{TIMES, path, replicas_with, root, trusted_in_shop, wait_for_record, wait_for_state};
+use crate::world::{CONTROL_PLANE, LIMIT, Operator, Proxy, World, condition};
 
 /// The root in Vault.
 fn vault(server: &OpenBao, role: &str) -> String {
@@ -86,48 +86,84 @@ async fn wait_for_failing(operator: &Operator, number: usize) -> Result<()> {
     .await
 }
 
+/// A mesh of two replicas with a proxy each, whose root in Vault signs, with the token that it uses.
+struct Signing {
+    world: World,
+    server: OpenBao,
+    token: String,
+    /// The one with the proxy of `api`, and the one with that of `buyer`.
+    operators: [Operator; 2],
+    _proxies: [Proxy; 2],
+}
+
+impl Signing {
+    async fn start() -> Result<Self> {
+        let (world, server) = (World::start().await?, OpenBao::start().await);
+        server.set_up().await;
+        let token = server.token_in(None, json!({})).await;
+        write_secret(&world, "osm-vault-token", "token", &token).await?;
+        write_secret(&world, "vault-ca", "ca.crt", server.ca_pem()).await?;
+        let operators = replicas_with(&world, &[&TIMES[..], &["--provider-check-seconds", "1"]].concat()).await?;
+        let operators: Vec<Operator> = operators.into_iter().map(|(_, operator)| operator).collect();
+        let Ok(operators) = <[Operator; 2]>::try_from(operators) else { bail!("there are two replicas") };
+        let api = world.proxy("api-0", "api", &[operators[0].xds]).await?;
+        let buyer = world.proxy("buyer-0", "buyer", &[operators[1].xds]).await?;
+        world.apply(&root("first", "osm-ca-bundle", "active")).await?;
+        wait_for_state(&world, "first", "active").await?;
+        world.apply(&vault(&server, "passive")).await?;
+        wait_for_state(&world, "vault", "validatingRollout").await?;
+        world.apply(&vault(&server, "active")).await?;
+        world.apply(&root("first", "osm-ca-bundle", "passive")).await?;
+        wait_for_record(&world, "vault", &["(Secret osm-ca-bundle)", "vault"]).await?;
+        let client = other_client(&server)?;
+        api.renew(world.credentials_by(&client, "api-0", "api").await?);
+        buyer.renew(world.credentials_by(&client, "buyer-0", "buyer").await?);
+        wait_for_state(&world, "vault", "active").await?;
+        Ok(Self { world, server, token, operators, _proxies: [api, buyer] })
+    }
+
+    /// Serial numbers of the certificates of both proxies' workloads.
+    async fn serials(&self) -> Result<[String; 2]> {
+        let [a, b] = &self.operators;
+        Ok([serial(a, "api").await?, serial(b, "buyer").await?])
+    }
+
+    /// Waits until the status of the root in Vault is False for this reason; gives it.
+    async fn ill(&self, reason: &str) -> Result<Value> {
+        let is =
+            |status: &Value, type_: &str| condition(status, type_) == Some(("False".to_owned(), reason.to_owned()));
+        let ill = |status: &Value| is(status, "ResolvedRefs") && is(status, "Ready");
+        let object = self.world.wait_for_status(&path("vault"), "what is wrong is told", ill).await?;
+        ensure!(object["status"]["usage"] == "issuing", "{object}");
+        Ok(object["status"].clone())
+    }
+
+    async fn stop(self) -> Result<()> {
+        for operator in self.operators {
+            operator.stop().await?;
+        }
+        Ok(())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_revoked_is_told_and_another_in_its_secret_is_taken_up_by_itself() -> Result<()> {
-    let (world, server) = (World::start().await?, OpenBao::start().await);
-    server.set_up().await;
-    let former = server.token_in(None, json!({})).await;
-    write_secret(&world, "osm-vault-token", "token", &former).await?;
-    write_secret(&world, "vault-ca", "ca.crt", server.ca_pem()).await?;
-    let operators = replicas_with(&world, &[&TIMES[..], &["--provider-check-seconds", "1"]].concat()).await?;
-    let [a, b] = [&operators[0].1, &operators[1].1];
-    let api = world.proxy("api-0", "api", &[a.xds]).await?;
-    let buyer = world.proxy("buyer-0", "buyer", &[b.xds]).await?;
-    world.apply(&root("first", "osm-ca-bundle", "active")).await?;
-    wait_for_state(&world, "first", "active").await?;
-    world.apply(&vault(&server, "passive")).await?;
-    wait_for_state(&world, "vault", "validatingRollout").await?;
-    world.apply(&vault(&server, "active")).await?;
-    world.apply(&root("first", "osm-ca-bundle", "passive")).await?;
-    wait_for_record(&world, "vault", &["(Secret osm-ca-bundle)", "vault"]).await?;
-    let client = other_client(&server)?;
-    api.renew(world.credentials_by(&client, "api-0", "api").await?);
-    buyer.renew(world.credentials_by(&client, "buyer-0", "buyer").await?);
-    wait_for_state(&world, "vault", "active").await?;
-    let before = [serial(a, "api").await?, serial(b, "buyer").await?];
+    let mesh = Signing::start().await?;
+    let ([a, b], before) = (&mesh.operators, mesh.serials().await?);
 
     // Refused: it is told, with the remedy and without the token, and what was issued stays in use.
-    server.write("auth/token/revoke", json!({ "token": former })).await;
-    let refused = |status: &Value| {
-        let is = |type_: &str| condition(status, type_) == Some(("False".to_owned(), "ProviderRefused".to_owned()));
-        is("ResolvedRefs") && is("Ready")
-    };
-    let object = world.wait_for_status(&path("vault"), "the refusal is told", refused).await?;
-    let text = object["status"].to_string();
+    mesh.server.write("auth/token/revoke", json!({ "token": mesh.token })).await;
+    let text = mesh.ill("ProviderRefused").await?.to_string();
     ensure!(text.contains("Secret osm-system/osm-vault-token") && text.contains("put a valid one there"), "{text}");
-    ensure!(!text.contains(&former) && object["status"]["usage"] == "issuing", "{text}");
+    ensure!(!text.contains(&mesh.token), "{text}");
     ensure!(rotate(a).await? == (0, 1), "the server signs for a token that it revoked");
-    ensure!([serial(a, "api").await?, serial(b, "buyer").await?] == before);
+    ensure!(mesh.serials().await? == before);
     wait_for_failing(a, 1).await?;
 
     // Another token: taken up without an edit of the object, by the leader and by the other.
-    let token = server.token_in(None, json!({})).await;
-    write_secret(&world, "osm-vault-token", "token", &token).await?;
-    wait_for_state(&world, "vault", "active").await?;
+    let token = mesh.server.token_in(None, json!({})).await;
+    write_secret(&mesh.world, "osm-vault-token", "token", &token).await?;
+    wait_for_state(&mesh.world, "vault", "active").await?;
     eventually("what waited for a certificate has one", LIMIT, || async {
         ensure!(serial(a, "api").await? != before[0], "it is still the former");
         Ok(())
@@ -135,17 +171,33 @@ async fn a_token_that_is_revoked_is_told_and_another_in_its_secret_is_taken_up_b
     .await?;
     wait_for_failing(a, 0).await?;
     ensure!(serial(b, "buyer").await? == before[1], "a certificate was replaced for nothing but a token");
-    for (name, operator) in [("a", a), ("b", b)] {
+    for operator in [a, b] {
         eventually("each replica signs with the token", LIMIT, || async {
             let (renewed, failed) = rotate(operator).await?;
-            ensure!((renewed, failed) == (1, 0), "{name}: {renewed} renewed, {failed} failed");
+            ensure!((renewed, failed) == (1, 0), "{renewed} renewed, {failed} failed");
             Ok(())
         })
         .await?;
     }
     ensure!(serial(b, "buyer").await? != before[1]);
-    for (_, operator) in operators {
-        operator.stop().await?;
-    }
-    Ok(())
+    mesh.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_signs_by_another_root_is_told_and_not_followed() -> Result<()> {
+    let mesh = Signing::start().await?;
+    let (before, trusted) = (mesh.serials().await?, trusted_in_shop(&mesh.world).await?);
+    let former = mesh.server.read("pki/config/issuers").await["data"]["default"].clone();
+    let other = json!({ "common_name": "another root", "key_type": "ec", "ttl": "8760h" });
+    let other = mesh.server.write("pki/root/generate/internal", other).await["data"]["issuer_id"].clone();
+    mesh.server.write("pki/config/issuers", json!({ "default": other })).await;
+    let text = mesh.ill("InvalidSecret").await?.to_string();
+    ensure!(text.contains("another certificate than the one that is in force"), "{text}");
+    ensure!(rotate(&mesh.operators[0]).await? == (0, 1), "a certificate of a root that nobody trusts was used");
+    ensure!(mesh.serials().await? == before && trusted_in_shop(&mesh.world).await? == trusted);
+
+    mesh.server.write("pki/config/issuers", json!({ "default": former })).await;
+    wait_for_state(&mesh.world, "vault", "active").await?;
+    ensure!(rotate(&mesh.operators[1]).await? == (1, 0));
+    mesh.stop().await
 }

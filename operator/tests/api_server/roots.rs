@@ -53,7 +53,7 @@ pub(crate) async fn wait_for_record(world: &World, signing: &str, trusted: &[&st
 }
 
 /// How many roots the namespace of the shop trusts.
-async fn trusted_in_shop(world: &World) -> Result<usize> {
+pub(crate) async fn trusted_in_shop(world: &World) -> Result<usize> {
     let bundle = world.get(TRUST_BUNDLE).await?;
     let pem = bundle["data"].as_object().and_then(|data| data.values().next()?.as_str()).context("it has roots")?;
     Ok(pem.matches("BEGIN CERTIFICATE").count())
