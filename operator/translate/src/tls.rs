@@ -25,7 +25,8 @@ const NOTHING: &str = r"[^\s\S]";
 /// Whose client certificates a server accepts during the handshake, before any byte is passed on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Callers<'a> {
-    /// Every workload of the trust domain (but not the control plane, gateways or whatever else its roots vouch for).
+    /// Every workload of the trust domain: whoever has a name below a namespace, as the control plane itself has, but not ingress
+    /// gateways or whatever else its roots vouch for.
     AnyWorkload,
     /// These. An empty set admits nobody.
     Only(&'a BTreeSet<Identity>),
