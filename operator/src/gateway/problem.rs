@@ -124,3 +124,52 @@ impl fmt::Display for Problem {
 pub(super) fn named(gateway: &IngressGatewayIdentity) -> String {
     format!("{}/{}", gateway.namespace(), gateway.secret())
 }
+
+#[cfg(test)]
+mod tests {
+    use osm_api::Kind;
+    use osm_issuer::{Blame, TrustDomain};
+
+    use super::*;
+
+    #[test]
+    fn every_problem_names_the_secret_and_what_to_do() {
+        let domain = TrustDomain::new("cluster.local").unwrap();
+        let gateway = IngressGatewayIdentity::new(domain, "ingress", "tls", ["gateway.example"]).unwrap();
+        let object = ObjectRef::new(Kind::MeshConfig, "osm-system", "osm-mesh-config");
+        let forbidden = || RequestError::Forbidden("cannot get resource \"secrets\"".to_owned());
+        let refused = || IssueError::Refused { remote: Blame::Process, message: "not this name".to_owned() };
+        let chart = "osm.ingressGateway.secret.name=tls and osm.ingressGateway.secret.namespace=ingress";
+        let (error, warning) = (Severity::Error, Severity::Warning);
+        for (problem, reason, severity, remedy) in [
+            (Problem::Read(forbidden()), Reason::SecretNotWritten, error, chart),
+            (Problem::Create(forbidden()), Reason::SecretNotWritten, error, chart),
+            (Problem::Write(forbidden()), Reason::SecretNotWritten, error, chart),
+            (
+                Problem::Create(RequestError::NotFound("namespaces".to_owned())),
+                Reason::SecretNotWritten,
+                error,
+                "create the namespace ingress",
+            ),
+            (
+                Problem::Write(RequestError::Invalid("it is immutable".to_owned())),
+                Reason::SecretNotWritten,
+                error,
+                "delete the Secret",
+            ),
+            (Problem::Unreadable, Reason::SecretNotWritten, error, "delete the Secret"),
+            (Problem::NotOurs("Helm keeps it".to_owned()), Reason::SecretNotOurs, error, "name another"),
+            (Problem::Issue(refused()), Reason::CertificateNotIssued, error, "a provider must allow these names"),
+            (Problem::Renewal(refused()), Reason::CertificateNotIssued, warning, "a provider must allow these names"),
+        ] {
+            let finding = problem.finding(&object, &gateway);
+            assert_eq!((finding.reason, finding.severity), (reason.as_str(), severity), "{problem:?}");
+            assert!(finding.message.contains("ingress/tls"), "{finding:?}");
+            assert!(finding.message.contains(&problem.to_string()), "{finding:?}");
+            assert!(finding.remedy.contains(remedy), "{finding:?}");
+            assert!(!problem.is_passing());
+        }
+        assert!(Problem::Read(RequestError::Expired).is_passing(), "nobody needs to act");
+        assert!(Problem::Write(RequestError::Conflict(String::new())).is_passing(), "it is looked at again");
+    }
+}

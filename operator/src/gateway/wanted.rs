@@ -235,4 +235,19 @@ mod tests {
         observe(&change("osm-system", Some(Value::Null)));
         assert_eq!(told.borrow().clone(), Some(Wanted { generation: 3, gateway: None }));
     }
+
+    #[test]
+    fn without_a_cluster_a_mesh_config_that_asks_is_told() {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut observe = without_cluster(tell);
+        let secret = json!({ "name": "tls", "namespace": "ingress" });
+        let asks = json!({ "subjectAltNames": ["shop.example"], "validityDuration": "24h", "secret": secret });
+        for (gateway, reasons) in [(asks, vec!["NoEffect"]), (Value::Null, vec![])] {
+            let config = config("osm-system", gateway);
+            observe(&SourceEvent::Changes(vec![(config.reference(), Some(Object::MeshConfig(config.into())))]));
+            let news = told.try_recv().unwrap().unwrap();
+            assert_eq!(news.findings.iter().map(|finding| finding.reason).collect::<Vec<_>>(), reasons);
+            assert_eq!(news.generation, 3);
+        }
+    }
 }

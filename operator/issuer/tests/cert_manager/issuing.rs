@@ -2,7 +2,10 @@
 
 use osm_cluster::rights::{self, Subject};
 use osm_issuer::cert_manager::IssuerKind;
-use osm_issuer::{Issuer, LeafKeyAlgorithm, LeafPolicy, PeerIdentity, ProxyIdentity, RsaKeySize, WorkloadIdentity};
+use osm_issuer::{
+    IngressGatewayIdentity, Issuer, LeafKeyAlgorithm, LeafPolicy, PeerIdentity, ProxyIdentity, RsaKeySize,
+    WorkloadIdentity,
+};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -34,7 +37,13 @@ async fn leaves_come_from_an_issuer_from_a_cluster_issuer_and_from_below_the_roo
     cluster.wait_ready("issuer/between").await;
     let proxy = ProxyIdentity::new(WorkloadIdentity::new(trust_domain(), "shop", "cart").unwrap(), "pod.1").unwrap();
     let control_plane = cluster.config(IssuerKind::Issuer, "osm-ca").control_plane;
-    let identities = [workload("bookstore"), PeerIdentity::Proxy(proxy), PeerIdentity::ControlPlane(control_plane)];
+    let gateway = IngressGatewayIdentity::new(trust_domain(), "ingress", "tls", ["a.example", "b.example"]).unwrap();
+    let identities = [
+        workload("bookstore"),
+        PeerIdentity::Proxy(proxy),
+        PeerIdentity::ControlPlane(control_plane),
+        PeerIdentity::IngressGateway(gateway),
+    ];
     let mut roots = Vec::new();
     let issuers = [
         (IssuerKind::Issuer, "osm-ca", 1, "CN=root of the mesh"),

@@ -9,7 +9,7 @@ use osm_key_vault_double::{KeyKind, KeyVaultDouble, Operation};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::support::{config, proxy_of, store, workload};
+use crate::support::{config, gateway, proxy_of, store, workload};
 
 fn openssl(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("openssl").args(arguments).current_dir(folder).output();
@@ -54,7 +54,7 @@ async fn each_kind_of_key_signs_by_its_algorithm() {
         double.create_root(name, kind).unwrap();
         let store = store(config(&double, name));
         let bundle = store.trust_bundle().await.unwrap();
-        for identity in [workload("bookstore"), proxy_of("bookstore")] {
+        for identity in [workload("bookstore"), proxy_of("bookstore"), gateway()] {
             let leaf = store.rotate_now(&identity).await.unwrap();
             let text = verified(&leaf, &bundle);
             assert!(text.contains(&format!("Signature Algorithm: {algorithm}")), "{text}");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use osm_issuer::key_vault::{KeyVault, KeyVaultAuth, KeyVaultAuthority, KeyVaultConfig, KeyVaultNetwork};
 use osm_issuer::{
-    Blame, CertificateStore, Clock, Credential, IssuerConfig, Issuers, PeerIdentity, ProxyIdentity, StoreConfig,
-    TrustDomain, WorkloadIdentity,
+    Blame, CertificateStore, Clock, Credential, IngressGatewayIdentity, IssuerConfig, Issuers, PeerIdentity,
+    ProxyIdentity, StoreConfig, TrustDomain, WorkloadIdentity,
 };
 use osm_key_vault_double::{CLIENT, CLIENT_SECRET, KeyVaultDouble, TENANT};
 use time::OffsetDateTime;
@@ -63,4 +63,10 @@ pub(crate) fn workload(name: &str) -> PeerIdentity {
 
 pub(crate) fn proxy_of(name: &str) -> PeerIdentity {
     PeerIdentity::Proxy(ProxyIdentity::new(workload_identity(name), "pod-0.1234").unwrap())
+}
+
+pub(crate) fn gateway() -> PeerIdentity {
+    let domain = TrustDomain::new("mesh.example").unwrap();
+    let identity = IngressGatewayIdentity::new(domain, "ingress", "tls", ["a.example", "b.example"]);
+    PeerIdentity::IngressGateway(identity.unwrap())
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use osm_issuer::vault::VaultConfig;
 use osm_issuer::{
-    CertificateStore, Clock, ControlPlaneIdentity, Issuers, LeafKeyAlgorithm, LeafPolicy, LeafValidity, PeerIdentity,
-    RsaKeySize, StoreConfig,
+    CertificateStore, Clock, ControlPlaneIdentity, IngressGatewayIdentity, Issuers, LeafKeyAlgorithm, LeafPolicy,
+    LeafValidity, PeerIdentity, RsaKeySize, StoreConfig,
 };
 use osm_open_bao::OpenBao;
 use serde_json::json;
@@ -22,6 +22,11 @@ fn control_plane() -> PeerIdentity {
     PeerIdentity::ControlPlane(ControlPlaneIdentity::new(trust_domain(), "osm-system", "osm-controller").unwrap())
 }
 
+fn gateway() -> PeerIdentity {
+    let names = ["gateway.ingress.mesh.example", "shop.mesh.example"];
+    PeerIdentity::IngressGateway(IngressGatewayIdentity::new(trust_domain(), "ingress", "tls", names).unwrap())
+}
+
 #[tokio::test]
 async fn leaves_of_every_kind_of_identity_and_key_come_with_their_chain() {
     let server = OpenBao::start().await;
@@ -31,7 +36,7 @@ async fn leaves_of_every_kind_of_identity_and_key_come_with_their_chain() {
     let rsa = LeafKeyAlgorithm::Rsa(RsaKeySize::Bits2048);
     for key in [LeafKeyAlgorithm::EcdsaP256, rsa] {
         store.set_policy(LeafPolicy { key, ..LeafPolicy::default() });
-        for identity in [workload("bookstore"), proxy_of("bookstore"), control_plane()] {
+        for identity in [workload("bookstore"), proxy_of("bookstore"), control_plane(), gateway()] {
             // Verified by the store: key, names, usage, validity, and the chain up to the root.
             let leaf = store.rotate_now(&identity).await.unwrap();
             assert_eq!(leaf.identity(), &identity);
