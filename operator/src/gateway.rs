@@ -35,8 +35,8 @@ use self::state::Watched;
 use self::wanted::Asked;
 pub(crate) use self::wanted::{Wanted, observer, without_cluster};
 
-/// How often the Secret is looked at: in this time it is put back when somebody changes or deletes it.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often the Secret is looked at: in this time it is put back when somebody changes or deletes it. Each look is a request.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// How often it is looked whether somebody has mended what is wrong.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How long to wait after a failure that passes by itself.

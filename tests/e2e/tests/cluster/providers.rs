@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use osm_cluster::CertManager;
@@ -156,16 +157,22 @@ pub(crate) async fn succeed_each_other(world: &ClusterWorld, providers: &Provide
 
 /// Each role by itself, as a careful user edits them.
 async fn replace(world: &ClusterWorld, old: &Root, new: &Root) -> Result<()> {
+    let began = Instant::now();
+    let so_far = || began.elapsed().as_secs_f64();
     set(world, old, "active").await?;
     state(world, old, "active").await?;
     set(world, new, "passive").await?;
     state(world, new, "validatingRollout").await?;
+    let trusted = so_far();
     set(world, new, "active").await?;
     set(world, old, "passive").await?;
     state(world, new, "active").await?;
+    let signs = so_far();
     set(world, old, "inactive").await?;
     state(world, old, "inactive").await?;
     let status = state(world, new, "active").await?;
+    let (from, to) = (old.name, new.name);
+    println!("{from} to {to}: trusted after {trusted:.1} s, signs after {signs:.1} s, alone after {:.1} s", so_far());
     let counts = status["propagation"]["acked"].as_str().unwrap_or_default().split_once('/');
     ensure!(counts.is_some_and(|(acknowledged, all)| acknowledged == all && all != "0"), "{status}");
     let components = &status["componentStatuses"];
