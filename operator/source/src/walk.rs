@@ -58,7 +58,7 @@ fn try_walk(root: &Path) -> Result<Walk, Box<Problem>> {
     let walk = Walk { directories, ..Walk::default() };
     let topmost = Step { shown: root.to_owned(), real: real.clone() };
     let mut walker = Walker { walk, folders: Vec::new(), links: Vec::new() };
-    walker.folder(&topmost).map_err(|error| Box::new(unreadable(root, &error)))?;
+    walker.folder(&topmost).map_err(|error| unreadable_root(root, &error))?;
     walker.run();
     // A folder that went away meanwhile looks like one that lost its files.
     if real_folder(root)? != real {
@@ -78,23 +78,22 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
+/// Whatever is done with the folder, it may go at that moment.
+fn unreadable_root(root: &Path, error: &std::io::Error) -> Box<Problem> {
+    Box::new(match error.kind() {
+        ErrorKind::NotFound => {
+            Problem::of_file(root, "there is no such folder", "create it, or name the folder that holds the manifests")
+        }
+        _ => unreadable(root, error),
+    })
+}
+
 fn real_folder(root: &Path) -> Result<PathBuf, Box<Problem>> {
-    let problem = |error: &std::io::Error| {
-        Box::new(match error.kind() {
-            ErrorKind::NotFound => Problem::of_file(
-                root,
-                "there is no such folder",
-                "create it, or name the folder that holds the manifests",
-            ),
-            _ => unreadable(root, error),
-        })
-    };
-    let real = root.canonicalize().map_err(|error| problem(&error))?;
-    // It may go between the two looks.
+    let real = root.canonicalize().map_err(|error| unreadable_root(root, &error))?;
     match real.metadata() {
         Ok(found) if found.is_dir() => Ok(real),
         Ok(_) => Err(Box::new(Problem::of_file(root, "is not a folder", "name the folder that holds the manifests"))),
-        Err(error) => Err(problem(&error)),
+        Err(error) => Err(unreadable_root(root, &error)),
     }
 }
 
