@@ -57,8 +57,14 @@ fn check_all() -> Result<ExitCode> {
 
 fn check(end: Option<Signal>) -> Result<()> {
     let before = Inventory::take()?;
-    let mut runner =
-        Command::new(std::env::current_exe()?).arg(HOLD).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    // Whoever runs in the background may have been told to ignore interrupts, and that is handed down.
+    let mut runner = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(std::env::current_exe()?)
+        .arg(HOLD)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut line = String::new();
     BufReader::new(runner.stdout.take().context("a pipe")?).read_line(&mut line)?;
     ensure!(line == "holding\n", "the run did not come up: {line:?}");
