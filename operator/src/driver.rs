@@ -74,6 +74,11 @@ pub struct Effects {
 impl Driver {
     /// An empty mesh that publishes into `cache`.
     pub fn new(options: Options, cache: Cache, metrics: Arc<Metrics>) -> Self {
+        Self::with_pods(options, cache, metrics, KnownPods::default())
+    }
+
+    /// Likewise; `pods` are the pods that it knows from now on.
+    pub fn with_pods(options: Options, cache: Cache, metrics: Arc<Metrics>, pods: KnownPods) -> Self {
         let namespace = options.control_plane_namespace.to_string();
         Self {
             engine: MeshEngine::new(options),
@@ -87,7 +92,7 @@ impl Driver {
             mesh_config: ObjectRef::new(Kind::MeshConfig, namespace, MESH_CONFIG_NAME),
             gateway: None,
             gateway_is_news: false,
-            pods: KnownPods::default(),
+            pods,
             metrics,
         }
     }

@@ -318,7 +318,8 @@ impl Start {
         let tls = ServerTls::new(&leaf, &bundle)?;
         let webhook_tls = WebhookTls::new(&leaf, &bundle)?;
 
-        let mut driver = Driver::new(self.options.clone(), self.cache.clone(), Arc::clone(&self.metrics));
+        let mut driver =
+            Driver::with_pods(self.options.clone(), self.cache.clone(), Arc::clone(&self.metrics), heard.pods.clone());
         deliveries.publish_bundle(&bundle, || driver.on_trust_bundle(&bundle));
         deliveries.serve(&leaf, &bundle);
         let (proxy_events, proxies) = mpsc::unbounded_channel();

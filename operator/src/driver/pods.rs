@@ -30,6 +30,15 @@ impl KnownPods {
         pods.get(&ObjectRef::new(Kind::Pod, namespace, name)).is_some_and(|pod| pod.uid == uid)
     }
 
+    /// Whether a proxy was that of a pod that is not there any more, or has ended. Who has just come may not be known yet.
+    pub(crate) fn has_left(&self, proxy: &ProxyName) -> bool {
+        let mut parts = proxy.as_str().splitn(3, '/');
+        match (parts.next(), parts.nth(1)) {
+            (Some(namespace), Some(node)) => !self.may_be(namespace, node),
+            _ => false,
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<ObjectRef, Pod>> {
         // A map is whole whatever a panic elsewhere did.
         self.pods.read().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -113,6 +122,8 @@ mod tests {
         assert!(!pods.may_be("shop", &node));
         assert!(pods.update(&[api_pod(Some(UID))]).is_empty());
         assert!(pods.may_be("shop", &node));
+        assert!(!pods.has_left(&proxy_of(UID)) && pods.has_left(&proxy_of(OTHER)));
+        assert!(!pods.has_left(&ProxyName::new("shop/api/vm-1")), "of no pod");
         assert!(!pods.may_be("other", &node), "a pod of that name elsewhere");
         assert!(pods.update(&[api_pod(Some(UID))]).is_empty(), "the same pod again");
         let (name, _) = api_pod(None);

@@ -17,6 +17,8 @@ const ASKS_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_RECONNECT: Duration = Duration::from_millis(500);
 /// Longest time between two requests to connect again.
 const LAST_RECONNECT: Duration = Duration::from_secs(60);
+/// How long after a proxy was seen its pod is known surely, if it is there.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// Most names of proxies that are missing.
 const MAX_NAMES: usize = 5;
 
@@ -123,9 +125,18 @@ impl Watched {
         }
     }
 
-    /// Who was connected within `grace`, or before this process, and is not. Ask after [`Watched::see`].
-    pub(super) fn absent(&mut self, now: OffsetDateTime, grace: Duration) -> Option<Absent> {
-        self.proxies.retain(|_, last| *last + grace > now);
+    /// Who was connected within `grace`, or before this process, and is not, but for those who have left for good. Ask after
+    /// [`Watched::see`].
+    pub(super) fn absent(
+        &mut self,
+        now: OffsetDateTime,
+        grace: Duration,
+        has_left: impl Fn(&ProxyName) -> bool,
+    ) -> Option<Absent> {
+        self.proxies.retain(|name, last| {
+            let is_gone = *last + KNOWN_WITHIN <= now && has_left(name);
+            *last + grace > now && !is_gone
+        });
         let missing: Vec<(&ProxyName, OffsetDateTime)> =
             self.proxies.iter().filter(|(_, last)| **last < now).map(|(name, last)| (name, *last + grace)).collect();
         let (before, until_before) = self.before;
@@ -214,4 +225,29 @@ pub(super) fn joined(one: Holding, other: Holding) -> Holding {
 fn workload_of(key: &str) -> Option<Identity> {
     let (namespace, service_account) = key.split_once('/')?;
     Identity::new(namespace, service_account).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_back_is_waited_for_unless_its_pod_is_gone() {
+        let at = |seconds| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(seconds);
+        let (stays, left) = ("shop/web/web-0.1", "shop/web/web-0.2");
+        let mut watched = Watched::new(0, at(0));
+        let both = [stays, left].map(|name| Participant::Proxy(Arc::from(name)));
+        watched.see(&both, at(0));
+        watched.see([], at(1));
+        let grace = Duration::from_secs(60);
+        let mut absent = |seconds| {
+            let absent = watched.absent(at(seconds), grace, |proxy| proxy.as_str() == left)?;
+            Some((absent.count, absent.names.iter().map(|name| name.to_string()).collect::<Vec<_>>(), absent.until))
+        };
+        let told = |names: &[&str]| Some((names.len(), names.iter().map(|name| (*name).to_owned()).collect(), at(60)));
+        assert_eq!(absent(4), told(&[stays, left]), "its pod may not be known yet");
+        assert_eq!(absent(5), told(&[stays]));
+        assert_eq!(absent(59), told(&[stays]));
+        assert_eq!(absent(60), None);
+    }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use osm_api::ObjectRef;
 use osm_kubernetes::{EventRecorder, EventType, Leadership};
+use osm_xds::ProxyName;
 use tokio::sync::watch;
 
 use super::provider::RootProblem;
 use super::report::RootsReport;
+use crate::driver::KnownPods;
 use crate::gateway::GatewayState;
 use crate::written_roots::WrittenRoots;
 
@@ -38,6 +40,8 @@ pub(crate) struct ClusterSurroundings {
     pub(crate) webhooks: watch::Receiver<WrittenRoots>,
     /// What the ingress gateway may trust and show.
     pub(crate) gateway: watch::Receiver<GatewayState>,
+    /// The pods that are there.
+    pub(crate) pods: KnownPods,
     /// Where steps are told of.
     pub(crate) events: EventRecorder,
 }
@@ -78,6 +82,14 @@ impl Surroundings {
             Self::Alone => Part::Leads,
             Self::Cluster(cluster) if *cluster.leadership.borrow() == Leadership::Leader => Part::Leads,
             Self::Cluster(_) => Part::Follows,
+        }
+    }
+
+    /// Whether a proxy will not come back, because its pod is not there any more. Without a cluster nobody knows.
+    pub(super) fn has_left(&self, proxy: &ProxyName) -> bool {
+        match self {
+            Self::Alone => false,
+            Self::Cluster(cluster) => cluster.pods.has_left(proxy),
         }
     }
 

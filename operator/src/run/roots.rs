@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::Start;
 use crate::admin::Phase;
+use crate::driver::KnownPods;
 use crate::gateway::GatewayState;
 use crate::identity;
 use crate::labels;
@@ -31,6 +32,8 @@ pub(super) struct Heard {
     pub(super) webhooks: watch::Sender<WrittenRoots>,
     /// What the ingress gateway may trust and show.
     pub(super) gateway: watch::Sender<GatewayState>,
+    /// The pods that are there.
+    pub(super) pods: KnownPods,
 }
 
 impl Start {
@@ -97,6 +100,7 @@ impl Start {
                 trust_bundles: heard.trust_bundles.subscribe(),
                 webhooks: heard.webhooks.subscribe(),
                 gateway: heard.gateway.subscribe(),
+                pods: heard.pods.clone(),
                 events: events.clone(),
             }),
             timing: self.args.roots_timing(),

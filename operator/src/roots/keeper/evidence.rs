@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use osm_issuer::rotation::{Evidence, Holding, Participant, Record, RootName};
-use osm_xds::Server;
+use osm_xds::{ProxyName, Server};
 use time::OffsetDateTime;
 
 use super::Keeper;
@@ -36,7 +36,8 @@ impl Keeper {
         }
         evidence.leaves.retain(|root, _| self.record.signing.as_ref() != Some(root));
         self.watched.see(evidence.holdings.keys(), now);
-        evidence.absent = self.watched.absent(now, self.inputs.timing.proxy_grace);
+        let has_left = |proxy: &ProxyName| self.inputs.surroundings.has_left(proxy);
+        evidence.absent = self.watched.absent(now, self.inputs.timing.proxy_grace, has_left);
         evidence
     }
 
