@@ -34,6 +34,7 @@ pub(crate) use self::state::GatewayState;
 use self::state::Watched;
 use self::wanted::Asked;
 pub(crate) use self::wanted::{Wanted, observer, without_cluster};
+use crate::leading::while_leading;
 
 /// How often the Secret is looked at: in this time it is put back when somebody changes or deletes it. Each look is a request.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
@@ -88,14 +89,7 @@ impl IngressGateway {
     /// Runs for ever.
     pub(crate) async fn run(mut self, mut leadership: watch::Receiver<Leadership>) -> Infallible {
         loop {
-            // An error means that nobody leads any more, and then nothing more is to be written.
-            if leadership.wait_for(|held| *held == Leadership::Leader).await.is_err() {
-                return std::future::pending().await;
-            }
-            tokio::select! {
-                never = self.keep() => match never {},
-                _ = leadership.wait_for(|held| *held == Leadership::Follower) => {}
-            }
+            while_leading(&mut leadership, self.keep()).await;
             // What another writes from now on is not seen here, and its key is not needed.
             self.state.send_replace(GatewayState::Unknown);
             self.forget_all_but(None);

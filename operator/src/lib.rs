@@ -18,6 +18,7 @@ mod identity_endpoint;
 mod init;
 mod intercept;
 mod labels;
+mod leading;
 mod listing;
 mod logging;
 mod mesh;

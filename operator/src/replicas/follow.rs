@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::{HEARTBEAT, Line, TELLS_PATH, read};
+use crate::leading::while_leading;
 use crate::reconcile::Ledger;
 use crate::roots::{OtherReplicas, RootsReport};
 
@@ -93,14 +94,11 @@ pub(crate) async fn follow(
     mut leadership: watch::Receiver<Leadership>,
 ) -> Infallible {
     loop {
-        if leadership.wait_for(|held| *held == Leadership::Leader).await.is_err() {
-            return std::future::pending().await;
-        }
-        let mut others = Others { books: books.clone(), followed: BTreeMap::new() };
-        tokio::select! {
-            () = others.watch(client.clone(), &replica) => {}
-            _ = leadership.wait_for(|held| *held == Leadership::Follower) => {}
-        }
+        let work = async {
+            let mut others = Others { books: books.clone(), followed: BTreeMap::new() };
+            others.watch(client.clone(), &replica).await;
+        };
+        while_leading(&mut leadership, work).await;
     }
 }
 

@@ -18,6 +18,7 @@ use osm_kubernetes::{Leadership, WebhookConfiguration, Writer, Written};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use crate::leading::while_leading;
 use crate::written_roots::{Newcomers, Pace, Places, WrittenRoots};
 
 /// How long to wait after a write that failed.
@@ -83,13 +84,7 @@ impl CaBundles {
     /// Keeps them current while this replica holds the Lease, for ever.
     pub(super) async fn run(self, mut leadership: watch::Receiver<Leadership>) -> Infallible {
         loop {
-            if leadership.wait_for(|held| *held == Leadership::Leader).await.is_err() {
-                return std::future::pending().await;
-            }
-            tokio::select! {
-                never = self.keep() => match never {},
-                _ = leadership.wait_for(|held| *held == Leadership::Follower) => {}
-            }
+            while_leading(&mut leadership, self.keep()).await;
             // What another writes from now on is not seen here.
             self.written.send_replace(WrittenRoots::Unknown);
         }
