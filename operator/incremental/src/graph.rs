@@ -1,6 +1,6 @@
-//! Slots by number, the edges between them, and the agenda of what is to be looked at in this update.
+//! Slots, the edges between them, and the agenda of what is to be looked at in this update.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::mem;
 use std::ops::{Index, IndexMut};
 
@@ -9,15 +9,13 @@ use imbl::OrdMap;
 use crate::Program;
 use crate::cell::Cell;
 use crate::edges::{Difference, EdgeSet, Id, differences};
-use crate::hash::FixedState;
 use crate::reader::Recording;
 use crate::slot::{Record, Slot};
+use crate::slots::Slots;
 
 /// All slots of an engine.
 pub(crate) struct Graph<P: Program> {
-    slots: Vec<Option<Slot<P>>>,
-    vacant: Vec<Id>,
-    ids: HashMap<P::Key, Id, FixedState>,
+    slots: Slots<P>,
     /// What an index without entries reads as.
     empty: OrdMap<P::Item, P::ItemValue>,
     /// Per stage, the slots to be looked at.
@@ -30,22 +28,20 @@ impl<P: Program> Index<Id> for Graph<P> {
     type Output = Slot<P>;
 
     fn index(&self, id: Id) -> &Slot<P> {
-        self.slots[id as usize].as_ref().expect("a slot with an edge or a place on the agenda is not freed")
+        self.slots.get(id).expect("a slot with an edge or a place on the agenda is not freed")
     }
 }
 
 impl<P: Program> IndexMut<Id> for Graph<P> {
     fn index_mut(&mut self, id: Id) -> &mut Slot<P> {
-        self.slots[id as usize].as_mut().expect("a slot with an edge or a place on the agenda is not freed")
+        self.slots.get_mut(id).expect("a slot with an edge or a place on the agenda is not freed")
     }
 }
 
 impl<P: Program> Graph<P> {
     pub(crate) fn new() -> Self {
         Self {
-            slots: Vec::new(),
-            vacant: Vec::new(),
-            ids: HashMap::default(),
+            slots: Slots::default(),
             empty: OrdMap::new(),
             agenda: BTreeMap::new(),
             suspects: Vec::new(),
@@ -53,11 +49,11 @@ impl<P: Program> Graph<P> {
     }
 
     pub(crate) fn find(&self, key: &P::Key) -> Option<Id> {
-        self.ids.get(key).copied()
+        self.slots.find(key)
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot<P>> {
-        self.slots.iter().flatten()
+        self.slots.iter()
     }
 
     pub(crate) fn empty(&self) -> &OrdMap<P::Item, P::ItemValue> {
@@ -80,19 +76,7 @@ impl<P: Program> Graph<P> {
     /// The number of a key, given to it now if it has none. The caller connects something to it at once: what is held
     /// by nothing becomes suspect only when its last edge goes.
     pub(crate) fn intern(&mut self, program: &P, key: P::Key) -> Id {
-        if let Some(id) = self.find(&key) {
-            return id;
-        }
-        let slot = Slot::new(key.clone(), program);
-        let id = if let Some(id) = self.vacant.pop() {
-            self.slots[id as usize] = Some(slot);
-            id
-        } else {
-            self.slots.push(Some(slot));
-            Id::try_from(self.slots.len() - 1).expect("memory ends long before the numbers do")
-        };
-        self.ids.insert(key, id);
-        id
+        self.find(&key).unwrap_or_else(|| self.slots.insert(Slot::new(key, program)))
     }
 
     /// Turns what a computation did into edges' ends. Without `effects`, only what it read counts.
@@ -269,16 +253,14 @@ impl<P: Program> Graph<P> {
     /// Frees the slots that became useless. A useless slot has no edges, so freeing it makes no other one useless.
     pub(crate) fn sweep(&mut self) {
         for id in mem::take(&mut self.suspects) {
-            let place = &mut self.slots[id as usize];
-            let Some(slot) = place else { continue };
+            let Some(slot) = self.slots.get_mut(id) else { continue };
             if slot.cell.as_ref().is_some_and(|cell| cell.is_unused()) {
                 slot.cell = None;
             }
             // At the end of an update nothing is scheduled, and exactly the wanted nodes are live.
             let held = slot.value.is_some() || slot.live || !slot.readers.is_empty() || slot.cell.is_some();
-            if !held && let Some(slot) = place.take() {
-                self.ids.remove(&slot.key);
-                self.vacant.push(id);
+            if !held {
+                self.slots.remove(id);
             }
         }
     }
@@ -306,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_freed_slots_are_used_again() {
+    fn what_nothing_holds_is_freed_and_the_rest_stays() {
         let mut graph = Graph::new();
         let kept = graph.intern(&Inputs, 1_000);
         graph[kept].value = Some(0);
@@ -317,6 +299,6 @@ mod tests {
             graph.sweep();
             assert_eq!((graph.find(&1_000), graph.find(&key)), (Some(kept), None));
         }
-        assert_eq!(graph.slots.len(), 2);
+        assert_eq!(graph.slots().count(), 1);
     }
 }

@@ -120,6 +120,7 @@ mod hash;
 mod program;
 mod reader;
 mod slot;
+mod slots;
 
 pub use changes::{Changes, ItemChange, NodeChange, Rule, Stats, Violation, Work};
 pub use engine::Engine;

@@ -34,7 +34,8 @@ use super::proxies::Watched;
 use super::record::{RecordDocument, RecordStore, RecordedName, RecordedRoot, Seen, Stored};
 use super::status::{RootStatus, RootsNews};
 use super::surroundings::{Part, Surroundings};
-use super::{Timing, page};
+use super::Timing;
+use super::page::{self, Shown};
 use crate::publish::snapshot_key;
 
 /// How often evidence is gathered while something is under way.
@@ -98,7 +99,7 @@ pub(crate) struct Keeper {
     watched: Watched,
     told: BTreeMap<ObjectRef, RootStatus>,
     next_renewal: Option<(OffsetDateTime, Instant)>,
-    shown: Arc<ArcSwap<Value>>,
+    shown: Arc<ArcSwap<Shown>>,
     bundles: Arc<ArcSwap<Bundles>>,
 }
 
@@ -160,7 +161,7 @@ impl Keeper {
     pub(crate) fn pages(&self) -> impl Fn(&str) -> Option<Value> + Send + Sync + 'static {
         let (store, shown, bundles) = (Arc::clone(&self.store), Arc::clone(&self.shown), Arc::clone(&self.bundles));
         move |page| match page {
-            "roots" => Some(Value::clone(&shown.load())),
+            "roots" => Some(shown.load().page()),
             "certificates" => Some(page::certificates(&store, &bundles.load())),
             _ => None,
         }
@@ -306,9 +307,10 @@ impl Keeper {
         let (plan, evidence) = self.step(server).await;
         self.watched.reconnect(server, &self.record, &self.wanted(), Instant::now());
         self.forget(cache, &evidence);
-        self.shown.store(Arc::new(page::roots(&plan, &evidence)));
         tell(news, self.news(&plan));
-        if plan.is_complete() && self.watched.is_settled() { IDLE } else { BUSY }
+        let wait = if plan.is_complete() && self.watched.is_settled() { IDLE } else { BUSY };
+        self.shown.store(Arc::new(Shown::Leads(plan, evidence)));
+        wait
     }
 
     /// Makes sure that what this process goes on from is the newest, and that what it knows is written down.
@@ -417,7 +419,7 @@ impl Keeper {
         self.report(&evidence);
         self.watched.reconnect(server, &self.record, &self.wanted(), Instant::now());
         self.forget(cache, &evidence);
-        self.shown.store(Arc::new(page::followed(&self.record, &evidence)));
+        self.shown.store(Arc::new(Shown::Follows(self.record.clone(), evidence)));
         let is_settled = self.is_enforced() && self.record.trusted.len() == 1 && self.watched.is_settled();
         if is_settled { IDLE } else { BUSY }
     }

@@ -9,8 +9,31 @@ use serde_json::{Value, json};
 use super::deliveries::{Bundles, names_of};
 use super::status::{state_word, time, word};
 
-/// The page `/debug/roots`: what is in force, how far each root has come, and what every participant holds.
-pub(super) fn roots(plan: &Plan, evidence: &Evidence) -> Value {
+/// What was found when roots were looked at last. It is looked at much more often than anybody asks to see it.
+#[derive(Debug, Default)]
+pub(super) enum Shown {
+    /// Nobody has looked yet.
+    #[default]
+    Nothing,
+    /// By the one that leads.
+    Leads(Plan, Evidence),
+    /// By one that follows: what is in force there, and what its participants hold.
+    Follows(Record, Evidence),
+}
+
+impl Shown {
+    /// The page `/debug/roots`.
+    pub(super) fn page(&self) -> Value {
+        match self {
+            Self::Nothing => Value::Null,
+            Self::Leads(plan, evidence) => roots(plan, evidence),
+            Self::Follows(record, own) => followed(record, own),
+        }
+    }
+}
+
+/// What is in force, how far each root has come, and what every participant holds.
+fn roots(plan: &Plan, evidence: &Evidence) -> Value {
     let reports: Vec<Value> = plan
         .reports
         .iter()
@@ -36,8 +59,8 @@ pub(super) fn roots(plan: &Plan, evidence: &Evidence) -> Value {
     })
 }
 
-/// The page of a replica that follows: what is in force there, and what its participants hold. The one that leads knows the rest.
-pub(super) fn followed(record: &Record, own: &Evidence) -> Value {
+/// What is in force here, and what the participants of this replica hold. The one that leads knows the rest.
+fn followed(record: &Record, own: &Evidence) -> Value {
     json!({
         "leads": false,
         "signing": record.signing.as_ref().map(ToString::to_string),

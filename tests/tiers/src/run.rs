@@ -1,10 +1,14 @@
 //! Running one test program.
 
 use std::io::{BufRead, BufReader, Write};
+use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::build::{Program, cargo};
+
+/// How many tests a test program runs at the same time.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +25,16 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
 }
 
-/// Runs a test program where cargo would.
-pub(crate) fn program(program: &Program) -> Outcome {
+/// Runs a test program where cargo would, with so many of its tests at the same time for each core.
+pub(crate) fn program(program: &Program, tests_per_core: usize) -> Outcome {
     let mut command = Command::new(&program.executable);
     command.current_dir(&program.folder).env("CARGO_MANIFEST_DIR", &program.folder);
     command.env("CARGO_PKG_NAME", &program.package);
+    // Who runs the tests may have said it.
+    if std::env::var_os(TEST_THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        command.env(TEST_THREADS, (cores * tests_per_core).to_string());
+    }
     count(program.label(), command, std::io::stdout())
 }
 

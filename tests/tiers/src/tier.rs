@@ -41,10 +41,19 @@ impl Tier {
         match self {
             Self::Pure => "unit, property and golden tests; Envoy validates what is made for it",
             Self::Stream => "xDS over real connections, with real Envoys",
-            Self::Issuers => "certificates, with real servers that sign them",
+            Self::Issuers => "certificates and who signs them, real servers where they answer as the test needs",
             Self::DataPath => "a network namespace for each workload, real Envoys and applications",
             Self::ApiServer => "a real kube-apiserver with etcd",
             Self::Cluster => "a whole Kubernetes cluster",
+        }
+    }
+
+    /// How many tests of a program run at the same time for each core. Tests that wait for other programs most of the time leave
+    /// room for each other.
+    pub(crate) fn tests_per_core(self) -> usize {
+        match self {
+            Self::Issuers | Self::DataPath | Self::ApiServer => 2,
+            Self::Pure | Self::Stream | Self::Cluster => 1,
         }
     }
 
@@ -67,6 +76,7 @@ impl Tier {
         match package.as_str() {
             "osm-xds" | "osm-xds-test-support" => Self::Stream,
             "osm-issuer" | "osm-key-vault-double" => Self::Issuers,
+            "osm-operator" if target == "bad_roots" => Self::Issuers,
             "osm-e2e" if target.starts_with("cluster") => Self::Cluster,
             "osm-e2e" | "osm-testkit" | "osm-intercept" if *integration => Self::DataPath,
             "osm-cluster" if target.starts_with("cluster") && *integration => Self::Cluster,
