@@ -40,12 +40,7 @@ impl<P: Program> IndexMut<Id> for Graph<P> {
 
 impl<P: Program> Graph<P> {
     pub(crate) fn new() -> Self {
-        Self {
-            slots: Slots::default(),
-            empty: OrdMap::new(),
-            agenda: BTreeMap::new(),
-            suspects: Vec::new(),
-        }
+        Self { slots: Slots::default(), empty: OrdMap::new(), agenda: BTreeMap::new(), suspects: Vec::new() }
     }
 
     pub(crate) fn find(&self, key: &P::Key) -> Option<Id> {

@@ -122,7 +122,8 @@ mod tests {
             slots.remove(*id);
         }
         assert_eq!((slots.find(&0), slots.get(ids[0]).is_none(), slots.find(&1)), (None, true, Some(ids[1])));
-        let again: std::collections::BTreeSet<Id> = (0..many).step_by(2).map(|key| add(&mut slots, many + key)).collect();
+        let again: std::collections::BTreeSet<Id> =
+            (0..many).step_by(2).map(|key| add(&mut slots, many + key)).collect();
         assert_eq!(again, ids.iter().copied().step_by(2).collect());
         assert_eq!(slots.iter().count(), ids.len());
     }

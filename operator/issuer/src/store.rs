@@ -108,6 +108,19 @@ impl CertificateStore {
         entries.iter().map(|(identity, entry)| entry.status(identity)).collect()
     }
 
+    /// The roots of the issuers of all leaves at hand, with the latest end of validity of a leaf of each.
+    pub fn roots_in_use(&self) -> Vec<(Arc<TrustBundle>, time::OffsetDateTime)> {
+        let mut in_use: Vec<(Arc<TrustBundle>, time::OffsetDateTime)> = Vec::new();
+        for entry in self.entries.lock().values() {
+            let Some((roots, until)) = entry.roots_and_end() else { continue };
+            match in_use.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &roots) || *known == roots) {
+                Some((_, latest)) => *latest = (*latest).max(until),
+                None => in_use.push((roots, until)),
+            }
+        }
+        in_use
+    }
+
     /// The first identity, in order, whose last attempt failed by the issuers in place, with the failure. Those of ingress gateways
     /// do not count: a provider may well refuse the names that people choose.
     pub fn first_failure(&self) -> Option<(PeerIdentity, FailureStatus)> {

@@ -20,6 +20,8 @@ struct Published {
     /// By workload, the roots of the certificates that its proxies were given.
     certificates: BTreeMap<Identity, History<Arc<TrustBundle>>>,
     server: Option<Server>,
+    /// Counts changes of the histories.
+    revision: u64,
 }
 
 /// What the control plane serves with.
@@ -45,6 +47,7 @@ impl Deliveries {
         let mut published = self.published();
         let epoch = publish();
         published.bundles.publish(epoch.0, Arc::clone(bundle));
+        published.revision += 1;
     }
 
     /// Publishes a certificate, likewise.
@@ -56,6 +59,7 @@ impl Deliveries {
         let mut published = self.published();
         if let Some((workload, epoch)) = publish() {
             published.certificates.entry(workload).or_default().publish(epoch.0, Arc::clone(leaf.roots()));
+            published.revision += 1;
         }
     }
 
@@ -69,10 +73,17 @@ impl Deliveries {
     pub(super) fn forget(&self, known: impl Fn(&Identity) -> bool, epoch: Epoch) {
         let mut published = self.published();
         published.bundles.forget_before(epoch.0);
+        let before = published.certificates.len();
         published.certificates.retain(|workload, history| {
             history.forget_before(epoch.0);
             known(workload)
         });
+        published.revision += u64::from(published.certificates.len() != before);
+    }
+
+    /// As long as it is the same, so is every [`Deliveries::holding`].
+    pub(super) fn revision(&self) -> u64 {
+        self.published().revision
     }
 
     /// Whether the bundle of these roots is the one that was published last.

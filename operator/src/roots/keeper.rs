@@ -25,17 +25,18 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::opening::InForce;
 
+use self::evidence::Reported;
 use self::known::{Known, RootObject};
 use self::making::{Making, Source};
+use super::Timing;
 use super::deliveries::{Bundles, Deliveries};
 use super::issuers::{self, BuiltIn};
+use super::page::{self, Shown};
 use super::provider::Factory;
 use super::proxies::Watched;
 use super::record::{RecordDocument, RecordStore, RecordedName, RecordedRoot, Seen, Stored};
 use super::status::{RootStatus, RootsNews};
 use super::surroundings::{Part, Surroundings};
-use super::Timing;
-use super::page::{self, Shown};
 use crate::publish::snapshot_key;
 
 /// How often evidence is gathered while something is under way.
@@ -97,6 +98,7 @@ pub(crate) struct Keeper {
     /// Nothing that failed is tried again before then.
     try_again: Instant,
     watched: Watched,
+    reported: Option<Reported>,
     told: BTreeMap<ObjectRef, RootStatus>,
     next_renewal: Option<(OffsetDateTime, Instant)>,
     shown: Arc<ArcSwap<Shown>>,
@@ -134,6 +136,7 @@ impl Keeper {
             record,
             record_since: Instant::now(),
             watched: Watched::new(document.proxies, now + inputs.timing.proxy_grace),
+            reported: None,
             written: (document, Instant::now()),
             confirmed: false,
             try_again: Instant::now(),

@@ -72,7 +72,7 @@ fn followed(record: &Record, own: &Evidence) -> Value {
 fn participants(evidence: &Evidence) -> Vec<Value> {
     let names = |roots: &BTreeSet<RootName>| -> Vec<String> { roots.iter().map(ToString::to_string).collect() };
     let holdings = evidence.holdings.iter();
-    let participants = holdings.map(|(participant, holding)| match holding {
+    let participants = holdings.map(|(participant, holding)| match &**holding {
         Holding::Unknown => json!({ "participant": participant.to_string(), "known": false }),
         Holding::Known { trusts, may_trust, may_show, connected_with } => json!({
             "participant": participant.to_string(),

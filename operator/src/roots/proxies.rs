@@ -26,21 +26,36 @@ const MAX_NAMES: usize = 5;
 #[derive(Debug)]
 pub(super) struct Watched {
     streams: BTreeMap<StreamId, Seen>,
+    /// What holdings follow from besides what the streams have acknowledged.
+    basis: Basis,
+    /// What streams hold on that basis. Most hold the same.
+    shared: BTreeSet<Arc<Holding>>,
     /// Proxies that are connected, or were, with the last time they were seen.
-    proxies: BTreeMap<ProxyName, OffsetDateTime>,
+    proxies: BTreeMap<Arc<str>, OffsetDateTime>,
     connected: usize,
     /// How many were connected before this process, and until when they are expected.
     before: (usize, OffsetDateTime),
     oldest_acknowledged: Option<Epoch>,
     settled: bool,
     reconnects: BTreeMap<ProxyName, Reconnect>,
-    connected_with: BTreeMap<ProxyName, BTreeSet<RootName>>,
 }
 
 #[derive(Debug)]
 struct Seen {
     since: Instant,
+    proxy: ProxyName,
+    participant: Participant,
     connected_with: BTreeSet<RootName>,
+    /// What it holds, on the basis, having acknowledged so much; not while that is unknown.
+    held: Option<(Option<Epoch>, Arc<Holding>)>,
+}
+
+/// As long as it is the same, a stream that acknowledges nothing new holds the same.
+#[derive(Debug, Default)]
+struct Basis {
+    bundles: Arc<Bundles>,
+    deliveries: u64,
+    trusted: BTreeSet<RootName>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,59 +69,66 @@ impl Watched {
     pub(super) fn new(expected: usize, until: OffsetDateTime) -> Self {
         Self {
             streams: BTreeMap::new(),
+            basis: Basis::default(),
+            shared: BTreeSet::new(),
             proxies: BTreeMap::new(),
             connected: 0,
             before: (expected, until),
             oldest_acknowledged: None,
             settled: false,
             reconnects: BTreeMap::new(),
-            connected_with: BTreeMap::new(),
         }
     }
 
-    /// What the proxies hold that are connected to this process.
+    /// What the proxies hold that are connected to this process. There may be very many of them, and this is asked often: what a
+    /// stream holds is found out when it has changed.
     pub(super) fn evidence(
         &mut self,
         server: &Server,
         deliveries: &Deliveries,
-        bundles: &Bundles,
+        bundles: &Arc<Bundles>,
         record: &Record,
         now: OffsetDateTime,
     ) -> Evidence {
+        // Before the streams: what is published in between is seen the next time.
+        self.rest_on(Basis {
+            bundles: Arc::clone(bundles),
+            deliveries: deliveries.revision(),
+            trusted: record.trusted.clone(),
+        });
         let open = server.progress_of(&TypeUrl::Secret);
-        let mut streams = BTreeMap::new();
-        let mut holdings: BTreeMap<Participant, Holding> = BTreeMap::new();
-        let mut connected_with: BTreeMap<ProxyName, BTreeSet<RootName>> = BTreeMap::new();
         self.oldest_acknowledged = open.iter().filter_map(|stream| stream.acknowledged).min();
+        let mut streams = BTreeMap::new();
+        let mut holdings: BTreeMap<Participant, Arc<Holding>> = BTreeMap::new();
         for stream in &open {
             let id = stream.identity.stream;
-            let fresh = || Seen { since: Instant::now(), connected_with: BTreeSet::new() };
-            let mut seen = self.streams.remove(&id).unwrap_or_else(fresh);
+            let mut seen = self.streams.remove(&id).unwrap_or_else(|| Seen::new(&stream.identity.admission.proxy));
             if seen.connected_with.is_empty() {
                 seen.connected_with = roots_of(stream, bundles, now);
+                seen.held = seen.held.filter(|_| seen.connected_with.is_empty());
             }
-            let admission = &stream.identity.admission;
-            let holding = match workload_of(admission.key.as_str()) {
-                Some(_) if !stream.subscribed && seen.since.elapsed() >= ASKS_WITHIN => {
-                    Holding::settled(record.trusted.clone(), BTreeSet::new())
-                }
-                Some(workload) if stream.subscribed => deliveries.holding(&workload, stream.acknowledged, bundles),
-                _ => Holding::Unknown,
-            };
-            let holding = with_connection(holding, &seen.connected_with);
-            connected_with.entry(admission.proxy.clone()).or_default().extend(seen.connected_with.iter().cloned());
-            let participant = Participant::Proxy(Arc::from(admission.proxy.as_str()));
-            let both = match holdings.remove(&participant) {
-                Some(other) => joined(other, holding),
+            let holding = seen.holding(stream, deliveries, bundles, record, &mut self.shared);
+            let both = match holdings.remove(&seen.participant) {
+                Some(other) => Arc::new(joined(&other, &holding)),
                 None => holding,
             };
-            holdings.insert(participant, both);
+            holdings.insert(seen.participant.clone(), both);
             streams.insert(id, seen);
         }
         self.streams = streams;
-        self.settled = holdings.values().all(|holding| *holding != Holding::Unknown);
-        self.connected_with = connected_with;
+        self.settled = holdings.values().all(|holding| **holding != Holding::Unknown);
         Evidence { holdings, ..Evidence::default() }
+    }
+
+    /// Forgets what streams hold if it rested on something else.
+    fn rest_on(&mut self, basis: Basis) {
+        let same = Arc::ptr_eq(&basis.bundles, &self.basis.bundles)
+            && (basis.deliveries, &basis.trusted) == (self.basis.deliveries, &self.basis.trusted);
+        if !same {
+            self.streams.values_mut().for_each(|seen| seen.held = None);
+            self.shared.clear();
+            self.basis = basis;
+        }
     }
 
     /// From `now` until then this many proxies are expected, wherever they were connected before.
@@ -119,7 +141,10 @@ impl Watched {
         self.connected = 0;
         for participant in connected {
             if let Participant::Proxy(name) = participant {
-                self.proxies.insert(ProxyName::new(&**name), now);
+                match self.proxies.get_mut(name) {
+                    Some(last) => *last = now,
+                    None => drop(self.proxies.insert(Arc::clone(name), now)),
+                }
                 self.connected += 1;
             }
         }
@@ -134,10 +159,10 @@ impl Watched {
         has_left: impl Fn(&ProxyName) -> bool,
     ) -> Option<Absent> {
         self.proxies.retain(|name, last| {
-            let is_gone = *last + KNOWN_WITHIN <= now && has_left(name);
+            let is_gone = *last + KNOWN_WITHIN <= now && has_left(&ProxyName::new(Arc::clone(name)));
             *last + grace > now && !is_gone
         });
-        let missing: Vec<(&ProxyName, OffsetDateTime)> =
+        let missing: Vec<(&Arc<str>, OffsetDateTime)> =
             self.proxies.iter().filter(|(_, last)| **last < now).map(|(name, last)| (name, *last + grace)).collect();
         let (before, until_before) = self.before;
         if before <= self.connected || until_before <= now {
@@ -146,7 +171,7 @@ impl Watched {
         let not_back = self.before.0.saturating_sub(self.connected);
         let until = missing.iter().map(|(_, until)| *until).max();
         let until = until.max((not_back > 0).then_some(until_before))?;
-        let names = missing.iter().take(MAX_NAMES).map(|(name, _)| Arc::from(name.as_str())).collect();
+        let names = missing.iter().take(MAX_NAMES).map(|(name, _)| Arc::clone(name)).collect();
         Some(Absent { count: missing.len().max(not_back), names, until })
     }
 
@@ -173,8 +198,8 @@ impl Watched {
             });
             unwanted && record.signing.as_ref() != Some(root)
         };
-        let concerned: BTreeSet<&ProxyName> =
-            self.connected_with.iter().filter(|(_, roots)| roots.iter().any(goes)).map(|(proxy, _)| proxy).collect();
+        let concerned = self.streams.values().filter(|seen| seen.connected_with.iter().any(goes));
+        let concerned: BTreeSet<&ProxyName> = concerned.map(|seen| &seen.proxy).collect();
         self.reconnects.retain(|proxy, _| concerned.contains(proxy));
         for proxy in concerned {
             let first = Reconnect { at: now + FIRST_RECONNECT, wait: FIRST_RECONNECT };
@@ -186,6 +211,50 @@ impl Watched {
                 server.reconnect(proxy);
             }
         }
+    }
+}
+
+impl Seen {
+    fn new(proxy: &ProxyName) -> Self {
+        Self {
+            since: Instant::now(),
+            participant: Participant::Proxy(Arc::from(proxy.as_str())),
+            proxy: proxy.clone(),
+            connected_with: BTreeSet::new(),
+            held: None,
+        }
+    }
+
+    /// What the proxy holds by what this stream has acknowledged. Those that are alike are `shared`.
+    fn holding(
+        &mut self,
+        stream: &StreamProgress,
+        deliveries: &Deliveries,
+        bundles: &Bundles,
+        record: &Record,
+        shared: &mut BTreeSet<Arc<Holding>>,
+    ) -> Arc<Holding> {
+        if let Some((acknowledged, holding)) = &self.held
+            && (true, *acknowledged) == (stream.subscribed, stream.acknowledged)
+        {
+            return Arc::clone(holding);
+        }
+        let holding = match workload_of(stream.identity.admission.key.as_str()) {
+            Some(_) if !stream.subscribed && self.since.elapsed() >= ASKS_WITHIN => {
+                Holding::settled(record.trusted.clone(), BTreeSet::new())
+            }
+            Some(workload) if stream.subscribed => deliveries.holding(&workload, stream.acknowledged, bundles),
+            _ => Holding::Unknown,
+        };
+        let holding = with_connection(holding, &self.connected_with);
+        let holding = match shared.get(&holding) {
+            Some(alike) => Arc::clone(alike),
+            None => Arc::new(holding),
+        };
+        shared.insert(Arc::clone(&holding));
+        // Whoever has not subscribed may do so without acknowledging anything first.
+        self.held = (*holding != Holding::Unknown && stream.subscribed).then(|| (stream.acknowledged, holding.clone()));
+        holding
     }
 }
 
@@ -205,17 +274,17 @@ fn with_connection(holding: Holding, roots: &BTreeSet<RootName>) -> Holding {
 }
 
 /// What a proxy holds that has two streams, as while it connects anew, perhaps elsewhere.
-pub(super) fn joined(one: Holding, other: Holding) -> Holding {
+pub(super) fn joined(one: &Holding, other: &Holding) -> Holding {
     let both = |one: &BTreeSet<RootName>, other: &BTreeSet<RootName>| one.union(other).cloned().collect();
     match (one, other) {
         (
             Holding::Known { trusts, may_trust, may_show, connected_with },
             Holding::Known { trusts: trusts_2, may_trust: may_trust_2, may_show: shown_2, connected_with: with_2 },
         ) => Holding::Known {
-            trusts: trusts.intersection(&trusts_2).cloned().collect(),
-            may_trust: both(&may_trust, &may_trust_2),
-            may_show: both(&may_show, &shown_2),
-            connected_with: both(&connected_with, &with_2),
+            trusts: trusts.intersection(trusts_2).cloned().collect(),
+            may_trust: both(may_trust, may_trust_2),
+            may_show: both(may_show, shown_2),
+            connected_with: both(connected_with, with_2),
         },
         _ => Holding::Unknown,
     }

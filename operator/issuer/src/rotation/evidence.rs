@@ -96,8 +96,8 @@ pub struct Absent {
 /// What is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Evidence {
-    /// Everyone.
-    pub holdings: BTreeMap<Participant, Holding>,
+    /// Everyone. Very many may hold the same.
+    pub holdings: BTreeMap<Participant, Arc<Holding>>,
     /// Who is expected back.
     pub absent: Option<Absent>,
     /// The latest end of validity of a leaf in use, by the root that signed it. A leaf that was replaced is not in use.

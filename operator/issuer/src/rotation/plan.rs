@@ -212,7 +212,8 @@ impl Planner<'_> {
 
     /// Everyone but proxies that are waived, on whichever object.
     fn awaited(&self) -> impl Iterator<Item = (&Participant, &Holding)> {
-        self.evidence.holdings.iter().filter(|(participant, _)| match participant {
+        let everyone = self.evidence.holdings.iter().map(|(participant, holding)| (participant, &**holding));
+        everyone.filter(|(participant, _)| match participant {
             Participant::Proxy(name) => !self.roots.values().any(|root| root.waived.contains(name)),
             _ => true,
         })

@@ -155,7 +155,7 @@ impl World {
                 }
                 Connection::Open | Connection::CatchingUp => {
                     let holding = Self::holding(proxy.acknowledged, &bundles, &certificates);
-                    evidence.holdings.insert(participant, holding);
+                    evidence.holdings.insert(participant, holding.into());
                 }
             }
         }
@@ -164,10 +164,10 @@ impl World {
         } else {
             self.files.intersection(&self.record.trusted).cloned().collect()
         };
-        evidence.holdings.insert(Participant::TrustBundles, Holding::settled(files, BTreeSet::new()));
+        evidence.holdings.insert(Participant::TrustBundles, Holding::settled(files, BTreeSet::new()).into());
         let server = BTreeSet::from([self.record.signing.clone().unwrap()]);
         let server = Holding::settled(self.record.trusted.clone(), server);
-        evidence.holdings.insert(Participant::ControlPlane("0".into()), server);
+        evidence.holdings.insert(Participant::ControlPlane("0".into()), server.into());
         evidence
     }
 

@@ -78,7 +78,7 @@ pub(super) fn report(
     };
     let of = |wanted: fn(&Participant) -> bool| -> Vec<&Holding> {
         let holdings = evidence.holdings.iter().filter(|(participant, _)| wanted(participant));
-        holdings.map(|(_, holding)| holding).collect()
+        holdings.map(|(_, holding)| &**holding).collect()
     };
     let proxies = of(|participant| matches!(participant, Participant::Proxy(_)));
     let control_plane = of(|participant| matches!(participant, Participant::ControlPlane(_)));

@@ -42,7 +42,8 @@ fn proxy(node: &str) -> Participant {
 }
 
 fn evidence(holdings: &[(Participant, Holding)]) -> Evidence {
-    Evidence { holdings: holdings.iter().cloned().collect(), ..Evidence::default() }
+    let holdings = holdings.iter().map(|(participant, holding)| (participant.clone(), holding.clone().into()));
+    Evidence { holdings: holdings.collect(), ..Evidence::default() }
 }
 
 fn holds(trusts: &[&str], shows: &[&str]) -> Holding {

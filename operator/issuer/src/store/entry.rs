@@ -96,6 +96,13 @@ impl Entry {
         state.failure.clone().filter(|failure| failure.retry_at != Some(failure.at))
     }
 
+    /// The roots of the issuer of the leaf at hand, and its end of validity.
+    pub(super) fn roots_and_end(&self) -> Option<(Arc<TrustBundle>, OffsetDateTime)> {
+        let state = self.state.lock();
+        let leaf = &state.leaf.as_ref()?.leaf;
+        Some((Arc::clone(leaf.roots()), leaf.not_after()))
+    }
+
     pub(super) fn due_at(&self, generation: u64) -> Option<OffsetDateTime> {
         self.state.lock().due_at(generation)
     }

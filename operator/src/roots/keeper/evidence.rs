@@ -13,8 +13,9 @@ use super::Keeper;
 use super::known::Known;
 use crate::gateway::GatewayState;
 use crate::roots::deliveries::{Bundles, names_of};
+use crate::roots::provider::RootProblem;
 use crate::roots::proxies::joined;
-use crate::roots::report::{ReportedHolding, ReportedProblem, RootsReport, alike, root_name};
+use crate::roots::report::{ReportedProblem, RootsReport, alike, root_name};
 use crate::roots::surroundings::{ClusterSurroundings, OtherReplicas, Surroundings};
 use crate::written_roots::WrittenRoots;
 
@@ -23,6 +24,13 @@ const REPLICAS_START_WITHIN: Duration = Duration::from_secs(5);
 /// How long it takes at most until the API server verifies webhooks by what was written.
 const WEBHOOKS_DELAY: Duration = Duration::from_secs(10);
 
+/// What was told to the other replicas.
+pub(super) struct Reported {
+    own: Evidence,
+    record: Option<u64>,
+    problem: Option<RootProblem>,
+}
+
 impl Keeper {
     /// Of everyone.
     pub(super) fn evidence(&mut self, server: &Server, now: OffsetDateTime) -> Evidence {
@@ -30,7 +38,7 @@ impl Keeper {
         self.report(&evidence);
         match &self.inputs.surroundings {
             Surroundings::Alone => {
-                evidence.holdings.insert(Participant::TrustBundles, self.bundles_after_delay(now));
+                evidence.holdings.insert(Participant::TrustBundles, self.bundles_after_delay(now).into());
             }
             Surroundings::Cluster(cluster) => self.add_cluster(&mut evidence, cluster, now),
         }
@@ -43,36 +51,41 @@ impl Keeper {
 
     /// Of what is connected to this process.
     pub(super) fn own_evidence(&mut self, server: &Server, now: OffsetDateTime) -> Evidence {
-        let bundles = Bundles::clone(&self.bundles.load());
+        let bundles = self.bundles.load_full();
         let mut evidence = self.watched.evidence(server, &self.deliveries, &bundles, &self.record, now);
         // Nothing is known of anybody until what was decided last is on its way.
         let is_on_its_way = self.is_enforced() && self.deliveries.is_published(&self.record.trusted, &bundles);
         let holding = if is_on_its_way { self.deliveries.server(&bundles) } else { Holding::Unknown };
-        evidence.holdings.insert(Participant::ControlPlane(self.inputs.surroundings.replica()), holding);
-        for status in self.store.status() {
-            let Some(leaf) = status.leaf else { continue };
-            for root in names_of(&leaf.roots, &bundles) {
-                note(&mut evidence.leaves, root, leaf.not_after);
+        evidence.holdings.insert(Participant::ControlPlane(self.inputs.surroundings.replica()), holding.into());
+        for (roots, until) in self.store.roots_in_use() {
+            for root in names_of(&roots, &bundles) {
+                note(&mut evidence.leaves, root, until);
             }
         }
         evidence
     }
 
     /// Tells the other replicas what is known here.
-    pub(super) fn report(&self, own: &Evidence) {
+    pub(super) fn report(&mut self, own: &Evidence) {
         let Surroundings::Cluster(cluster) = &self.inputs.surroundings else { return };
+        let record = self.is_enforced().then_some(self.written.0.revision);
+        let problem = self.own_problem();
+        let told = self.reported.as_ref();
+        if told.is_some_and(|told| told.own == *own && (told.record, &told.problem) == (record, &problem)) {
+            return;
+        }
         let replica = Participant::ControlPlane(self.inputs.surroundings.replica());
         let proxies = own.holdings.iter().filter_map(|(participant, holding)| match participant {
-            Participant::Proxy(name) => Some((&**name, holding)),
+            Participant::Proxy(name) => Some((&**name, &**holding)),
             _ => None,
         });
         let leaves = own.leaves.iter().map(|(root, until)| (root.to_string(), until.unix_timestamp()));
         let report = RootsReport {
-            record: self.is_enforced().then_some(self.written.0.revision),
-            control_plane: own.holdings.get(&replica).map(ReportedHolding::from).unwrap_or_default(),
+            record,
+            control_plane: own.holdings.get(&replica).map(|holding| (&**holding).into()).unwrap_or_default(),
             proxies: alike(proxies),
             leaves: leaves.collect(),
-            problem: self.own_problem().as_ref().map(|problem| Box::new(ReportedProblem::from(problem))),
+            problem: problem.as_ref().map(|problem| Box::new(ReportedProblem::from(problem))),
         };
         cluster.report.send_if_modified(|told| {
             let differs = **told != report;
@@ -81,10 +94,11 @@ impl Keeper {
             }
             differs
         });
+        self.reported = Some(Reported { own: own.clone(), record, problem });
     }
 
     fn add_cluster(&self, evidence: &mut Evidence, cluster: &ClusterSurroundings, now: OffsetDateTime) {
-        let unknown = |name: &str| (Participant::ControlPlane(name.into()), Holding::Unknown);
+        let unknown = |name: &str| (Participant::ControlPlane(name.into()), Arc::new(Holding::Unknown));
         if self.record_since.elapsed() < REPLICAS_START_WITHIN {
             evidence.holdings.extend([unknown("(replicas that may have just started)")]);
         }
@@ -105,10 +119,10 @@ impl Keeper {
             (Participant::Webhooks, &cluster.webhooks, WEBHOOKS_DELAY),
         ] {
             let holding = holding_of_written(&written.borrow(), &self.bundles.load(), delay, now);
-            evidence.holdings.extend(holding.map(|holding| (participant, holding)));
+            evidence.holdings.extend(holding.map(|holding| (participant, holding.into())));
         }
         let holding = holding_of_gateway(&cluster.gateway.borrow(), &self.bundles.load(), &self.record, delay, now);
-        evidence.holdings.extend(holding.map(|holding| (Participant::IngressGateway, holding)));
+        evidence.holdings.extend(holding.map(|holding| (Participant::IngressGateway, holding.into())));
     }
 
     /// Without a cluster nothing tells of the files that proxies verify the control plane against: they hold a root once it has
@@ -137,14 +151,14 @@ fn add_replica(evidence: &mut Evidence, pod: &str, report: &RootsReport, revisio
             _ => control_plane = Holding::Unknown,
         }
     }
-    evidence.holdings.insert(Participant::ControlPlane(pod.into()), control_plane);
+    evidence.holdings.insert(Participant::ControlPlane(pod.into()), control_plane.into());
     for alike in &report.proxies {
-        let holding = Holding::from(&alike.holding);
+        let holding = Arc::new(Holding::from(&alike.holding));
         for name in &alike.names {
             let participant = Participant::Proxy(name.as_str().into());
             let both = match evidence.holdings.remove(&participant) {
-                Some(other) => joined(other, holding.clone()),
-                None => holding.clone(),
+                Some(other) => Arc::new(joined(&other, &holding)),
+                None => Arc::clone(&holding),
             };
             evidence.holdings.insert(participant, both);
         }
