@@ -54,8 +54,8 @@ struct Seen {
 #[derive(Debug, Default)]
 struct Basis {
     bundles: Arc<Bundles>,
+    /// [`Deliveries::revision`].
     deliveries: u64,
-    trusted: BTreeSet<RootName>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,11 +91,7 @@ impl Watched {
         now: OffsetDateTime,
     ) -> Evidence {
         // Before the streams: what is published in between is seen the next time.
-        self.rest_on(Basis {
-            bundles: Arc::clone(bundles),
-            deliveries: deliveries.revision(),
-            trusted: record.trusted.clone(),
-        });
+        self.rest_on(Basis { bundles: Arc::clone(bundles), deliveries: deliveries.revision() });
         let open = server.progress_of(&TypeUrl::Secret);
         self.oldest_acknowledged = open.iter().filter_map(|stream| stream.acknowledged).min();
         let mut streams = BTreeMap::new();
@@ -122,8 +118,7 @@ impl Watched {
 
     /// Forgets what streams hold if it rested on something else.
     fn rest_on(&mut self, basis: Basis) {
-        let same = Arc::ptr_eq(&basis.bundles, &self.basis.bundles)
-            && (basis.deliveries, &basis.trusted) == (self.basis.deliveries, &self.basis.trusted);
+        let same = Arc::ptr_eq(&basis.bundles, &self.basis.bundles) && basis.deliveries == self.basis.deliveries;
         if !same {
             self.streams.values_mut().for_each(|seen| seen.held = None);
             self.shared.clear();
@@ -247,13 +242,14 @@ impl Seen {
             _ => Holding::Unknown,
         };
         let holding = with_connection(holding, &self.connected_with);
-        let holding = match shared.get(&holding) {
-            Some(alike) => Arc::clone(alike),
-            None => Arc::new(holding),
-        };
-        shared.insert(Arc::clone(&holding));
-        // Whoever has not subscribed may do so without acknowledging anything first.
-        self.held = (*holding != Holding::Unknown && stream.subscribed).then(|| (stream.acknowledged, holding.clone()));
+        let holding = shared.get(&holding).cloned().unwrap_or_else(|| {
+            let first = Arc::new(holding);
+            shared.insert(Arc::clone(&first));
+            first
+        });
+        // Time alone changes what is unknown, and what whoever does not subscribe holds.
+        let lasts = *holding != Holding::Unknown && stream.subscribed;
+        self.held = lasts.then(|| (stream.acknowledged, Arc::clone(&holding)));
         holding
     }
 }
