@@ -49,11 +49,11 @@ impl Tier {
     }
 
     /// How many tests of a program run at the same time for each core. Tests that wait for other programs most of the time leave
-    /// room for each other.
+    /// room for each other; those that put Envoys under load do not.
     pub(crate) fn tests_per_core(self) -> usize {
         match self {
-            Self::Issuers | Self::DataPath | Self::ApiServer => 2,
-            Self::Pure | Self::Stream | Self::Cluster => 1,
+            Self::Issuers | Self::ApiServer => 2,
+            Self::Pure | Self::Stream | Self::DataPath | Self::Cluster => 1,
         }
     }
 
