@@ -68,7 +68,7 @@ fn carry_out(arguments: Vec<String>) -> Result<ExitCode, String> {
     for tier in wanted {
         say(&format!("tier {}: {}", tier.name(), tier.what()));
         for program in programs.iter().filter(|program| Tier::of(program) == tier) {
-            summary.add(tier, &run::program(program, tier.tests_per_core()));
+            summary.add(tier, &run::program(program, tier.tests_per_core(program)));
         }
         if tier == Tier::Pure {
             summary.add(tier, &run::doc_tests());

@@ -50,9 +50,11 @@ impl Tier {
 
     /// How many tests of a program run at the same time for each core. Tests that wait for other programs most of the time leave
     /// room for each other; those that put Envoys under load do not.
-    pub(crate) fn tests_per_core(self) -> usize {
+    pub(crate) fn tests_per_core(self, program: &Program) -> usize {
         match self {
             Self::Issuers | Self::ApiServer => 2,
+            // Each step of a rotation waits.
+            Self::DataPath if program.target == "rotation" => 2,
             Self::Pure | Self::Stream | Self::DataPath | Self::Cluster => 1,
         }
     }
