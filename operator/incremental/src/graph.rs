@@ -264,23 +264,7 @@ impl<P: Program> Graph<P> {
 #[cfg(test)]
 mod tests {
     use super::Graph;
-    use crate::{Program, Reader, Role};
-
-    struct Inputs;
-
-    impl Program for Inputs {
-        type Key = u32;
-        type Value = u32;
-        type Item = ();
-        type ItemValue = ();
-
-        fn role(&self, _: &u32) -> Role {
-            Role::Input
-        }
-        fn compute(&self, _: &u32, _: &mut Reader<'_, Self>) -> Option<u32> {
-            None
-        }
-    }
+    use crate::slots::tests::Inputs;
 
     #[test]
     fn what_nothing_holds_is_freed_and_the_rest_stays() {

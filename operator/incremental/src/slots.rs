@@ -89,11 +89,12 @@ impl<P: Program> Slots<P> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Reader, Role};
 
-    struct Inputs;
+    /// A program of inputs alone.
+    pub(crate) struct Inputs;
 
     impl Program for Inputs {
         type Key = u32;
