@@ -315,4 +315,20 @@ mod tests {
         assert_eq!(absent(59), told(&[stays]));
         assert_eq!(absent(60), None);
     }
+
+    #[test]
+    fn what_a_stream_holds_is_found_out_anew_when_it_rests_on_something_else() {
+        let mut watched = Watched::new(0, OffsetDateTime::UNIX_EPOCH);
+        let holding = || Arc::new(Holding::settled(BTreeSet::new(), BTreeSet::new()));
+        let mut is_kept = |bundles: &Arc<Bundles>, deliveries| {
+            let basis = Basis { bundles: Arc::clone(bundles), deliveries };
+            watched.rest_on(basis);
+            let seen =
+                watched.streams.entry(StreamId(1)).or_insert_with(|| Seen::new(&ProxyName::new("shop/web/web-0.1")));
+            seen.held.replace((None, holding())).is_some()
+        };
+        let (some, others) = (Arc::default(), Arc::default());
+        assert_eq!([1, 1, 2, 2].map(|deliveries| is_kept(&some, deliveries)), [false, true, false, true]);
+        assert_eq!([2, 2].map(|deliveries| is_kept(&others, deliveries)), [false, true]);
+    }
 }
